@@ -1,0 +1,52 @@
+"""The errors a user can cause. Each message names the thing, the value given, what is allowed and what to do.
+
+The command line prints a `WamlabError` as one line and exits with status 2; anything else is a bug and keeps its traceback.
+"""
+
+
+class WamlabError(Exception):
+    """Base of every error that the user can mend."""
+
+
+class DatasetMissing(WamlabError):
+    """No dataset at the path."""
+
+
+class DatasetIncomplete(WamlabError):
+    """A dataset is there, but a table, a folder or a file of it is not."""
+
+
+class CanBusMissing(WamlabError):
+    """A scene (or the whole dataset) has no CAN-bus messages, so its actions are unknown."""
+
+
+class ImageDamaged(WamlabError):
+    """A camera image is missing, truncated or not an image."""
+
+
+class InvalidAction(WamlabError):
+    """An action sequence has NaN or infinite values, or the wrong shape."""
+
+
+class InvalidShape(WamlabError):
+    """A tensor has another shape than the one stated."""
+
+
+class HorizonTooLong(WamlabError):
+    """A window, rollout or replay would reach past the end of its scene."""
+
+
+class UnknownName(WamlabError):
+    """A model, codec, preset, dataset, scene or notebook of this name does not exist."""
+
+    def __init__(self, kind: str, name: object, known: object) -> None:
+        known = sorted(str(k) for k in known)
+        super().__init__(f"unknown {kind} {str(name)!r}; known: {', '.join(known) if known else '(none)'}")
+
+
+class InvalidParameter(WamlabError):
+    """A configuration field or notebook parameter is unknown, mistyped or out of range."""
+
+
+class CheckpointMismatch(WamlabError):
+    """A checkpoint belongs to another model or version, or is damaged."""
