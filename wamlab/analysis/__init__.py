@@ -1,0 +1,1 @@
+"""One module per study: what the notebooks call; returns tables and Findings."""

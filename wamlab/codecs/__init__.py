@@ -1,0 +1,1 @@
+"""Frozen maps between frames and latents."""

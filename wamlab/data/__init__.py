@@ -1,0 +1,1 @@
+"""Readers that turn datasets on disk into `Scene` and `Window`, and the latent store. No models."""

@@ -1,0 +1,1 @@
+"""Schedules, objectives and samplers: functions of tensors and a generator, no state."""

@@ -1,0 +1,1 @@
+"""Numbers computed from predictions and truth. No plots and no I/O."""

@@ -1,0 +1,1 @@
+"""World models: shared blocks, and one architecture per file. No training loop and no I/O."""

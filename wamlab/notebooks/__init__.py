@@ -1,0 +1,1 @@
+"""Executing notebooks, exporting them as offline pages, and the index of pages."""

@@ -1,0 +1,1 @@
+"""Tables and rollouts turned into plotly figures. Computes nothing."""

@@ -1,0 +1,1 @@
+"""The procedural driving world: roads, traffic, drivers, cameras. It knows nothing of models."""

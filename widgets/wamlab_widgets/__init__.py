@@ -1,0 +1,1 @@
+"""Widgets (anywidget): one .py and one plain ES module of the same name each. May import wamlab.types and wamlab.render only."""
