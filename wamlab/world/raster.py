@@ -1,0 +1,224 @@
+"""Which shape does each pixel see, and how far away is it: a scanline rasteriser for convex shapes, on CPU or GPU.
+
+Everything is done in inverse depth w = 1/z. A plane seen by a pinhole camera has an inverse depth that is linear in the pixel (u, v),
+so a box of six planes covers, in one image row, exactly the pixels of an interval that six linear forms give; an ellipsoid
+gives the interval between the roots of a quadratic. So only pixels that are covered are ever visited, all shapes and rows at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_FAR = 1e6
+_NEAR_M = 0.2  # what is closer than this is not drawn
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """M (shape, frame) pairs that may be visible.
+
+    Attributes:
+        shape: (M,) index into the shapes. frame: (M,).
+        origin: (M, 3) the camera in the shape's own unit coordinates. ray: (M, 3, 3) maps (u, v, 1) to the pixel ray in them.
+        ellipsoid: (M,) bool.
+    """
+
+    shape: Tensor
+    frame: Tensor
+    origin: Tensor
+    ray: Tensor
+    ellipsoid: Tensor
+
+
+@dataclass(frozen=True)
+class Visible:
+    """What the pixels see: `candidate` (B, H, W) int64, -1 where no shape is hit, and inverse depth `w` (B, H, W) in 1/m, 0 for the sky."""
+
+    candidate: Tensor
+    w: Tensor
+    candidates: Candidates
+
+
+def rasterize(
+    centre: Tensor,
+    half: Tensor,
+    yaw: Tensor,
+    taper: Tensor,
+    ellipsoid: Tensor,
+    frame: Tensor,
+    position: Tensor,
+    rotation: Tensor,
+    focal_px: float,
+    width: int,
+    height: int,
+    reach_m: float,
+) -> Visible:
+    """Find the nearest shape in every pixel.
+
+    Args:
+        centre, half, yaw, taper, ellipsoid: N shapes as in `Primitives`, float64.
+        frame: (N,) the frame that a shape belongs to, -1 for all.
+        position, rotation: (B, 3) and (B, 3, 3), cameras (columns: right, down, forward), float64.
+        reach_m: shapes whose near side is farther away are left out.
+
+    Pixel (u, v) has its centre at u = (column + 0.5 - width/2) / focal. Ground (z = 0) and sky are filled in where no shape is.
+    """
+    c = _candidates(centre, half, yaw, taper, ellipsoid, frame, position, rotation, reach_m)
+    w_ground = _ground(position, rotation, focal_px, width, height)
+    row_c, row_v, left, right, near = _rows(c, taper[c.shape], focal_px, width, height)
+
+    # pixels of every row interval
+    first = torch.ceil(left * focal_px + width / 2 - 0.5).clamp(0, width).long()
+    last = torch.floor(right * focal_px + width / 2 - 0.5).clamp(-1, width - 1).long()
+    count = (last - first + 1).clamp(min=0)
+    row = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+    column = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count - first).index_select(0, row)
+    u = ((column + 0.5 - width / 2) / focal_px).float()
+    w = _inverse_depth(near, row, u)
+    candidate = row_c.index_select(0, row)
+    pixel = (c.frame[row_c] * height + row_v).index_select(0, row) * width + column
+
+    seen = (w > 0) & (w < 1 / _NEAR_M)
+    w = torch.where(seen, w, torch.zeros_like(w))
+    best = w_ground.reshape(-1).scatter_reduce(0, pixel, w, "amax")
+    wins = seen & (w >= best.index_select(0, pixel))
+    none = len(c.shape)
+    winner = torch.full((best.numel(),), none, dtype=torch.int64, device=best.device)
+    winner = winner.scatter_reduce(0, pixel[wins], candidate[wins], "amin")
+    winner = torch.where(winner == none, -1, winner)
+    return Visible(winner.view(w_ground.shape), best.view(w_ground.shape), c)
+
+
+def _ground(position: Tensor, rotation: Tensor, focal_px: float, width: int, height: int) -> Tensor:
+    """(B, H, W) inverse depth of the plane z = 0, 0 above the horizon."""
+    u = (torch.arange(width, device=position.device, dtype=torch.float64) + 0.5 - width / 2) / focal_px
+    v = (torch.arange(height, device=position.device, dtype=torch.float64) + 0.5 - height / 2) / focal_px
+    down = -(
+        rotation[:, 2, 0, None, None] * u + rotation[:, 2, 1, None, None] * v[:, None] + rotation[:, 2, 2, None, None]
+    )
+    return (down / position[:, 2, None, None]).clamp(min=0).float()
+
+
+def _candidates(centre, half, yaw, taper, ellipsoid, frame, position, rotation, reach_m) -> Candidates:
+    frames = torch.arange(len(position), device=centre.device)
+    offset = centre[None] - position[:, None]  # (B, N, 3)
+    radius = half.norm(dim=-1)
+    ahead = (offset * rotation[:, None, :, 2]).sum(-1)
+    aside = (offset * rotation[:, None, :, 0]).sum(-1).abs()
+    near = (ahead > -radius) & (ahead - radius < reach_m) & (aside - 1.5 * radius < 1.2 * ahead.clamp(min=0) + 2.0)
+    f, n = torch.nonzero(near & ((frame < 0)[None] | (frame[None] == frames[:, None])), as_tuple=True)
+    cos, sin, zero = torch.cos(yaw[n]), torch.sin(yaw[n]), torch.zeros_like(yaw[n])
+    into = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1], -1).view(-1, 3, 3) / half[n][:, :, None]
+    origin = (into @ -offset[f, n][:, :, None])[:, :, 0]
+    return Candidates(n, f, origin, into @ rotation[f], ellipsoid[n])
+
+
+def _planes(c: Candidates, taper: Tensor) -> tuple[Tensor, Tensor]:
+    """The six planes of each box as inverse depths: w = W · (u, v, 1), (M, 6, 3), and which of them face the camera, (M, 6)."""
+    front, back, side = taper.unbind(-1)
+    one, zero = torch.ones_like(front), torch.zeros_like(front)
+    rows = [(one, zero, front, -one), (-one, zero, back, -one), (zero, one, side, -one), (zero, -one, side, -one),
+            (zero, zero, one, -one), (zero, zero, -one, zero)]  # fmt: skip
+    plane = torch.stack([torch.stack(r, -1) for r in rows], 1)  # (M, 6, 4) over (x, y, (z+1)/2, 1)
+    scale = torch.tensor([1.0, 1.0, 0.5], dtype=taper.dtype, device=taper.device)
+    o = c.origin * scale + torch.tensor([0, 0, 0.5], dtype=taper.dtype, device=taper.device)
+    a = (plane[..., :3] @ o[:, :, None])[..., 0] + plane[..., 3]
+    a = torch.where(a.abs() < 1e-9, torch.full_like(a, -1e-9), a)
+    return -(plane[..., :3] @ (c.ray * scale[:, None])) / a[..., None], a > 0
+
+
+def _slots(w: Tensor, wanted: Tensor, filler: float) -> Tensor:
+    """(M, 6, 3) -> (M, K, 3): the wanted planes first, the remaining slots a constant inverse depth."""
+    k = int(wanted.sum(-1).max()) if len(wanted) else 0
+    order = torch.argsort(wanted.int(), dim=-1, descending=True, stable=True)[:, : max(k, 1)]
+    constant = torch.tensor([0, 0, filler], dtype=w.dtype, device=w.device)
+    picked = torch.gather(w, 1, order[..., None].expand(-1, -1, 3))
+    return torch.where(torch.gather(wanted, 1, order)[..., None], picked, constant)
+
+
+def _bounds(c: Candidates, taper: Tensor) -> tuple[Tensor, Tensor]:
+    """(M,) lowest and highest v of each shape's eight corners; edges that pass behind the camera are cut at the near plane."""
+    x, y = torch.tensor([1, 1, -1, -1.0], device=taper.device), torch.tensor([1, -1, 1, -1.0], device=taper.device)
+    lean = torch.where(x > 0, taper[:, :1], taper[:, 1:2])
+    bottom = torch.stack([x, y, -torch.ones_like(x)], -1).to(taper.dtype).expand(len(taper), -1, -1)
+    top = torch.stack([x * (1 - lean), y * (1 - taper[:, 2:]), torch.ones_like(lean)], -1)
+    corner = torch.cat([bottom, top], 1)  # (M, 8, 3) in unit coordinates
+    camera = torch.linalg.solve(c.ray, (corner - c.origin[:, None]).transpose(1, 2)).transpose(
+        1, 2
+    )  # right, down, forward
+    i = torch.tensor([0, 0, 3, 3, 4, 4, 7, 7, 0, 1, 2, 3], device=taper.device)
+    j = torch.tensor([1, 2, 1, 2, 5, 6, 5, 6, 4, 5, 6, 7], device=taper.device)
+    p, q = camera[:, i], camera[:, j]
+    gap = q[..., 2] - p[..., 2]
+    s = ((_NEAR_M - p[..., 2]) / torch.where(gap.abs() < 1e-9, torch.full_like(gap, 1e-9), gap))[..., None]
+    cut = torch.where((s > 0) & (s < 1), p + s * (q - p), torch.full_like(p, torch.nan))
+    points = torch.cat([torch.where(camera[..., 2:] >= _NEAR_M, camera, torch.full_like(camera, torch.nan)), cut], 1)
+    v = points[..., 1] / points[..., 2]
+    return torch.nan_to_num(v, nan=_FAR).amin(1), torch.nan_to_num(v, nan=-_FAR).amax(1)
+
+
+def _rows(c: Candidates, taper: Tensor, focal_px: float, width: int, height: int):
+    """The image rows of every candidate: its index, the row number, the interval of u, and the data for `_inverse_depth`."""
+    low, high = _bounds(c, torch.where(c.ellipsoid[:, None], torch.zeros_like(taper), taper))
+    first = torch.ceil(low * focal_px + height / 2 - 0.5).clamp(0, height).long()
+    last = torch.floor(high * focal_px + height / 2 - 0.5).clamp(-1, height - 1).long()
+    count = (last - first + 1).clamp(min=0)
+    m = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+    row = torch.arange(len(m), device=m.device) - (count.cumsum(0) - count - first).index_select(0, m)
+    v = ((row + 0.5 - height / 2) / focal_px).float()
+
+    planes, facing = _planes(c, taper)
+    near, far = _slots(planes, facing, _FAR), _slots(planes, ~facing, 0.0)
+    # inverse depth along a row: slope * u + level
+    near_u, near_1 = _along_row(near, m, v)
+    far_u, far_1 = _along_row(far, m, v)
+    edge = (width / 2 + 1) / focal_px
+    left, right = torch.full_like(v, -edge), torch.full_like(v, edge)
+    for i in range(near_u.shape[1]):
+        for j in range(-1, far_u.shape[1]):  # in front of the camera, and in front of every plane on the far side
+            slope = near_u[:, i] - far_u[:, j] if j >= 0 else near_u[:, i]
+            level = near_1[:, i] - far_1[:, j] if j >= 0 else near_1[:, i]
+            root = -level / slope
+            left = torch.where(slope > 0, torch.maximum(left, root), left)
+            right = torch.where(slope < 0, torch.minimum(right, root), right)
+            right = torch.where((slope == 0) & (level <= 0), -_FAR, right)
+    empty = (~facing.any(1)).index_select(0, m)
+
+    # ellipsoids: disc(u) = q2 u² + q1 u + q0 >= 0, and w = (-b + sqrt(disc)) / k
+    d, o = c.ray, c.origin
+    k = (o * o).sum(-1) - 1
+    b = (o[:, :, None] * d).sum(1)  # (M, 3) over (u, v, 1)
+    q = (b[:, :, None] * b[:, None] - k[:, None, None] * (d.transpose(1, 2) @ d)).float().index_select(0, m)
+    bm, km = b.float().index_select(0, m), k.float().index_select(0, m)
+    q2, q1 = q[:, 0, 0], 2 * (q[:, 0, 1] * v + q[:, 0, 2])
+    q0 = q[:, 1, 1] * v * v + 2 * q[:, 1, 2] * v + q[:, 2, 2]
+    disc = (q1 * q1 - 4 * q2 * q0).clamp(min=0).sqrt()
+    r1, r2 = (-q1 + disc) / (2 * q2), (-q1 - disc) / (2 * q2)
+    round_ = c.ellipsoid.index_select(0, m)
+    miss = (q1 * q1 < 4 * q2 * q0) | (q2 >= 0) | (km <= 0)
+    left = torch.where(round_, torch.minimum(r1, r2).clamp(-edge, edge), left)
+    right = torch.where(round_, torch.maximum(r1, r2).clamp(-edge, edge), right)
+    empty = torch.where(round_, miss, empty)
+    right = torch.where(empty, torch.full_like(right, -_FAR), right)
+    quadric = torch.stack([q2, q1, q0, bm[:, 0], bm[:, 1] * v + bm[:, 2], km], 1)
+    return m, row, left, right, (torch.stack([near_u, near_1], 2), quadric, round_)
+
+
+def _along_row(w: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """(M, K, 3) forms in (u, v, 1) -> their slopes and levels in the rows (R, K)."""
+    w = w.float().index_select(0, m)
+    return w[..., 0].contiguous(), w[..., 1] * v[:, None] + w[..., 2]
+
+
+def _inverse_depth(near: tuple[Tensor, Tensor, Tensor], row: Tensor, u: Tensor) -> Tensor:
+    """(P,) inverse depth at pixel (row, u): the nearest of a box's facing planes, or an ellipsoid's near side."""
+    plane, quadric, round_ = near
+    plane = plane.index_select(0, row)  # (P, K, 2)
+    w = (plane[..., 0] * u[:, None] + plane[..., 1]).amin(1)
+    ball = torch.nonzero(round_.index_select(0, row))[:, 0]
+    q2, q1, q0, b1, b0, k = quadric.index_select(0, row[ball]).unbind(1)
+    x = u[ball]
+    return w.index_copy(0, ball, (-(b1 * x + b0) + ((q2 * x + q1) * x + q0).clamp(min=0).sqrt()) / k)

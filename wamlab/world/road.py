@@ -1,0 +1,307 @@
+"""Roads: centrelines, lanes, crossings, and the paths along them. Geometry only, no drawing.
+
+A `RoadMap` is a main road crossed by up to three others. Each road is a centreline sampled every metre; a point near it has
+road coordinates (s, d): metres along it, and metres to its left. Lateral offsets of lanes are signed the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+SPACING_M = 1.0  # between two samples of a centreline
+CELL_M = 4.0  # of the lookup grid
+PLACES = ("urban", "suburban", "rural")
+
+
+@dataclass(frozen=True)
+class Road:
+    """A centreline with the same cross-section along its whole length.
+
+    Attributes:
+        points: (N, 2) metres, `SPACING_M` apart. heading: (N,) radians. curvature: (N,) 1/m, left positive.
+        lanes: lanes in each direction. parking_m: width of the parking strip on both sides (0: none).
+        pavement_m: width of the pavement behind the kerb (0: a soft shoulder).
+        centre: marking in the middle: "double", "solid", "dashed".
+        crossings: (K, 2): position s and half-extent (metres) of each crossing with another road.
+    """
+
+    points: np.ndarray
+    heading: np.ndarray
+    curvature: np.ndarray
+    lanes: int
+    lane_m: float
+    parking_m: float
+    pavement_m: float
+    centre: str
+    crossings: np.ndarray
+
+    @property
+    def length_m(self) -> float:
+        return (len(self.points) - 1) * SPACING_M
+
+    @property
+    def half_width_m(self) -> float:
+        """From the centreline to the kerb."""
+        return self.lanes * self.lane_m + self.parking_m + 0.3
+
+    def at(self, s: np.ndarray | float, d: np.ndarray | float = 0.0) -> np.ndarray:
+        """Road coordinates -> (..., 3): x_m, y_m, yaw_rad. Positions past an end go on straight."""
+        s, d = np.broadcast_arrays(np.asarray(s, float), np.asarray(d, float))
+        i = np.clip(np.round(s / SPACING_M).astype(int), 0, len(self.points) - 1)
+        ds = s - i * SPACING_M
+        inside = (s >= 0) & (s <= self.length_m)
+        kappa = np.where(inside, self.curvature[i], 0.0)
+        heading = self.heading[i] + kappa * ds
+        mid = self.heading[i] + 0.5 * kappa * ds
+        x = self.points[i, 0] + ds * np.cos(mid) - d * np.sin(heading)
+        y = self.points[i, 1] + ds * np.sin(mid) + d * np.cos(heading)
+        return np.stack([x, y, heading], -1)
+
+
+@dataclass(frozen=True)
+class Path:
+    """A line to drive or walk along: points (N, 2) about a metre apart, s (N,), yaw (N,), curvature (N,)."""
+
+    points: np.ndarray
+
+    @cached_property
+    def s(self) -> np.ndarray:
+        return np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(self.points, axis=0).T))])
+
+    @cached_property
+    def yaw(self) -> np.ndarray:
+        gradient = np.gradient(self.points, self.s, axis=0)
+        return np.unwrap(np.arctan2(gradient[:, 1], gradient[:, 0]))
+
+    @cached_property
+    def curvature(self) -> np.ndarray:
+        return np.gradient(self.yaw, self.s)
+
+    @property
+    def length_m(self) -> float:
+        return float(self.s[-1])
+
+    def at(self, s: np.ndarray | float) -> np.ndarray:
+        """(...,) metres -> (..., 3): x_m, y_m, yaw_rad; clamped to the ends."""
+        return np.stack(
+            [np.interp(s, self.s, v) for v in (self.points[:, 0], self.points[:, 1], self.yaw)],
+            -1,
+        )
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        return cKDTree(self.points)
+
+    def project(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(..., 2) -> s and the offset to the left, both (...,) metres."""
+        i = self.tree.query(xy)[1]
+        delta = np.asarray(xy) - self.points[i]
+        c, n = np.cos(self.yaw[i]), np.sin(self.yaw[i])
+        return self.s[i] + delta[..., 0] * c + delta[..., 1] * n, -delta[..., 0] * n + delta[..., 1] * c
+
+
+@dataclass(frozen=True)
+class RoadMap:
+    """Roads (the first is the main one), the side that traffic drives on, and where roads cross.
+
+    Attributes:
+        side: +1 right-hand traffic, -1 left-hand traffic.
+        crossings: (road a, s on a, road b, s on b) for every pair that crosses.
+        size_m: extent of the map; all coordinates lie in [0, size].
+    """
+
+    roads: tuple[Road, ...]
+    crossings: tuple[tuple[int, float, int, float], ...]
+    side: int
+    place: str
+    size_m: tuple[float, float]
+
+    def lane_offset(self, road: int, direction: int, lane: int) -> float:
+        """Offset d of a lane's middle; lane 0 is next to the centre, direction +1 runs along the centreline."""
+        return -self.side * direction * (lane + 0.5) * self.roads[road].lane_m
+
+    def lane_path(
+        self, road: int, direction: int, lane: int, start: float | None = None, end: float | None = None
+    ) -> Path:
+        """The middle of a lane in its driving direction, between two positions s of the road."""
+        length = self.roads[road].length_m
+        first, last = (0.0, length) if direction > 0 else (length, 0.0)
+        first, last = first if start is None else start, last if end is None else end
+        s = np.linspace(first, last, max(2, int(abs(last - first) / SPACING_M) + 1))
+        return Path(self.roads[road].at(s, self.lane_offset(road, direction, lane))[:, :2])
+
+    def turn(self, crossing: int, road: int, direction: int, lane: int, turn: str) -> tuple[int, int, int]:
+        """(road, direction, lane) after going `left`, `right` or `straight` at a crossing."""
+        a, sa, b, sb = self.crossings[crossing]
+        if turn == "straight":
+            return road, direction, lane
+        other, s_here, s_other = (b, sa, sb) if road == a else (a, sb, sa)
+        here = self.roads[road].at(s_here)[2] + (0 if direction > 0 else np.pi)
+        there = self.roads[other].at(s_other)[2]
+        left = np.sin(there - here) > 0  # does the other centreline point to our left?
+        new_direction = 1 if left == (turn == "left") else -1
+        inner = (turn == "left") == (self.side > 0)  # a turn across the oncoming lanes ends next to the centre
+        return other, new_direction, 0 if inner else self.roads[other].lanes - 1
+
+    def route(self, road: int, direction: int, lane: int, start_s: float, turns: dict[int, str]) -> Path:
+        """A lane-level path from `start_s` that takes the given turn at the given crossings (else straight on)."""
+        pieces, s = [], start_s
+        ahead = sorted(self._crossings_on(road), key=lambda c: direction * c[1])
+        for crossing, s_cross in [c for c in ahead if direction * (c[1] - start_s) > 0]:
+            if turns.get(crossing, "straight") == "straight":
+                continue
+            a, sa, b, sb = self.crossings[crossing]
+            other, new_direction, new_lane = self.turn(crossing, road, direction, lane, turns[crossing])
+            s_other = sb if other == b else sa
+            reach_here = self.roads[other].half_width_m + 4.0
+            reach_there = self.roads[road].half_width_m + 4.0
+            entry, exit_ = s_cross - direction * reach_here, s_other + new_direction * reach_there
+            before = self.lane_path(road, direction, lane, s, entry)
+            after = self.lane_path(other, new_direction, new_lane, exit_)
+            pieces = [before.points, _bend(before, after), after.points]
+            break
+        else:
+            pieces = [self.lane_path(road, direction, lane, s).points]
+        return _resample(np.concatenate(pieces))
+
+    def _crossings_on(self, road: int) -> list[tuple[int, float]]:
+        out = []
+        for i, (a, sa, b, sb) in enumerate(self.crossings):
+            if road in (a, b):
+                out.append((i, sa if road == a else sb))
+        return out
+
+    @cached_property
+    def lookup(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, columns, 2): for each grid cell the two nearest roads (-1: none) and the sample of each centreline nearest to it."""
+        columns, rows = (int(np.ceil(v / CELL_M)) + 1 for v in self.size_m)
+        x, y = np.meshgrid((np.arange(columns) + 0.5) * CELL_M, (np.arange(rows) + 0.5) * CELL_M)
+        cells = np.stack([x, y], -1).reshape(-1, 2)
+        gap, sample = [], []
+        for road, tree in zip(self.roads, self._trees, strict=True):
+            distance, index = tree.query(cells, distance_upper_bound=120.0)
+            gap.append(distance - road.half_width_m)
+            sample.append(np.minimum(index, len(road.points) - 1))
+        gap, sample = np.stack(gap, -1), np.stack(sample, -1)
+        order = np.argsort(gap, -1, kind="stable")[:, :2]
+        best = np.take_along_axis(gap, order, -1)
+        roads = np.where(np.isfinite(best), order, -1)
+        nearest = np.take_along_axis(sample, order, -1)
+        if roads.shape[1] == 1:
+            roads, nearest = np.pad(roads, ((0, 0), (0, 1)), constant_values=-1), np.pad(nearest, ((0, 0), (0, 1)))
+        roads[best[:, -1] > 30.0, 1] = -1
+        return roads.reshape(rows, columns, 2), nearest.reshape(rows, columns, 2)
+
+    @cached_property
+    def _trees(self) -> list[cKDTree]:
+        return [cKDTree(road.points) for road in self.roads]
+
+    def distance_to_kerb(self, xy: np.ndarray) -> np.ndarray:
+        """(..., 2) -> signed distance to the nearest kerb, negative on a carriageway, metres."""
+        return np.min([t.query(xy)[0] - r.half_width_m for t, r in zip(self._trees, self.roads, strict=True)], axis=0)
+
+
+def _bend(before: Path, after: Path) -> np.ndarray:
+    """A smooth turn between the end of one path and the start of another: a cubic whose ends are tangent to both."""
+    p0, p3 = before.points[-1], after.points[0]
+    t0 = np.array([np.cos(before.yaw[-1]), np.sin(before.yaw[-1])])
+    t3 = np.array([np.cos(after.yaw[0]), np.sin(after.yaw[0])])
+    reach = 0.39 * np.linalg.norm(p3 - p0)  # 4/3 tan(pi/8) / sqrt(2): a quarter circle at a right angle
+    u = np.linspace(0, 1, 32)[1:-1, None]
+    return (
+        (1 - u) ** 3 * p0
+        + 3 * (1 - u) ** 2 * u * (p0 + reach * t0)
+        + 3 * (1 - u) * u**2 * (p3 - reach * t3)
+        + u**3 * p3
+    )
+
+
+def _resample(points: np.ndarray) -> Path:
+    raw = Path(points)
+    s = np.linspace(0, raw.length_m, int(raw.length_m / SPACING_M) + 1)
+    return Path(np.stack([np.interp(s, raw.s, points[:, k]) for k in (0, 1)], -1))
+
+
+def _centreline(
+    rng: np.random.Generator, length_m: float, max_curvature: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Straights and bends joined by linear changes of curvature (clothoids), from the origin along +x."""
+    n = int(length_m / SPACING_M) + 1
+    knots, values, s = [0.0], [0.0], 0.0
+    while s < length_m:
+        hold, ramp = rng.uniform(25, 80), rng.uniform(15, 30)
+        bend = 0.0 if rng.random() < 0.35 else rng.normal(0, max_curvature / 2)
+        bend = float(np.clip(bend, -max_curvature, max_curvature))
+        knots += [s + ramp, s + ramp + hold]
+        values += [bend, bend]
+        s += ramp + hold
+    curvature = np.interp(np.arange(n) * SPACING_M, knots, values)
+    heading = np.concatenate([[0.0], np.cumsum((curvature[1:] + curvature[:-1]) / 2 * SPACING_M)])
+    heading = np.clip(heading, -1.9, 1.9)  # never turns back on itself
+    curvature = np.gradient(heading, SPACING_M)
+    mid = (heading[1:] + heading[:-1]) / 2
+    steps = np.stack([np.cos(mid), np.sin(mid)], -1) * SPACING_M
+    return np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)]), heading, curvature
+
+
+def generate_map(rng: np.random.Generator, place: str, side: int = 1, length_m: float = 560.0) -> RoadMap:
+    """A road map of the given place. `length_m` is that of the main road; others are shorter.
+
+    Deterministic for the state of `rng`.
+    """
+    sections = {
+        #              lanes              lane_m        parking pavement  curvature  crossings
+        "urban": (rng.choice([1, 2, 2, 3]), 3.2, 2.2, 3.2, 0.012, 3),
+        "suburban": (rng.choice([1, 1, 2]), 3.4, 2.2 * rng.integers(0, 2), 1.8, 0.02, 2),
+        "rural": (1, 3.5, 0.0, 0.0, 0.022, 1),
+    }
+    lanes, lane_m, parking_m, pavement_m, max_curvature, max_crossings = sections[place]
+    points, heading, curvature = _centreline(rng, length_m, max_curvature)
+    centre = str(rng.choice(["double", "solid", "dashed"])) if lanes < 2 else "double"
+    main = Road(points, heading, curvature, int(lanes), lane_m, parking_m, pavement_m, centre, np.zeros((0, 2)))
+    roads, crossings = [main], []
+    places_s = 120.0 + 140.0 * np.arange(3) + rng.uniform(-25, 25, 3)
+    for s in places_s[: rng.integers(1 if place != "rural" else 0, max_crossings + 1)]:
+        arm = 150.0
+        x, y, yaw = main.at(s)
+        if abs(main.curvature[int(s)]) > 0.01:
+            continue
+        angle = yaw + np.pi / 2 + rng.uniform(-0.2, 0.2)
+        n = int(2 * arm / SPACING_M) + 1
+        along = (np.arange(n) - n // 2) * SPACING_M
+        cross_points = np.stack([x + along * np.cos(angle), y + along * np.sin(angle)], -1)
+        cross_lanes = int(min(lanes, rng.integers(1, 3)))
+        cross = Road(
+            cross_points,
+            np.full(n, angle),
+            np.zeros(n),
+            cross_lanes,
+            lane_m,
+            0.0,
+            pavement_m,
+            "dashed" if cross_lanes < 2 else "double",
+            np.zeros((0, 2)),
+        )
+        clear = [np.min(cKDTree(r.points).query(cross_points)[0]) > 40.0 for r in roads[1:]]
+        gap = cKDTree(main.points).query(cross_points)[0]
+        if not all(clear) or np.any(gap[np.abs(along) > 70] < 35.0):
+            continue
+        crossings.append((0, float(round(s)), len(roads), float((n // 2) * SPACING_M)))
+        roads.append(cross)
+    per_road: list[list[tuple[float, float]]] = [[] for _ in roads]
+    for a, sa, b, sb in crossings:
+        per_road[a].append((sa, roads[b].half_width_m + 3.0))
+        per_road[b].append((sb, roads[a].half_width_m + 3.0))
+    margin = 130.0
+    everything = np.concatenate([r.points for r in roads])
+    low = everything.min(0) - margin
+    size = everything.max(0) - everything.min(0) + 2 * margin
+    roads = [
+        replace(r, points=r.points - low, crossings=np.array(sorted(c), float).reshape(-1, 2))
+        for r, c in zip(roads, per_road, strict=True)
+    ]
+    return RoadMap(tuple(roads), tuple(crossings), side, place, (float(size[0]), float(size[1])))
