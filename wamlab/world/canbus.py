@@ -112,7 +112,7 @@ def _thin(timestamps_us: NDArray, rate_hz: int, start_us: int) -> NDArray:
     """Indices of the signals nearest to a grid of `rate_hz` through `start_us`."""
     period = 1_000_000 // rate_hz
     first = start_us - (start_us - timestamps_us[0]) // period * period
-    grid = np.arange(first, timestamps_us[-1] + period // 2, period)
+    grid = np.arange(first, timestamps_us[-1] + 1, period)
     return np.unique(nearest(timestamps_us, grid))
 
 
