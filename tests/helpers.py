@@ -38,7 +38,7 @@ def make_recording(
     start_us = START_US + 60_000_000 * number
     pose, can_pose = arc(t, speed_mps, curvature), arc(dense, speed_mps, curvature)
     gradient = np.linspace(0, 200, WIDTH, dtype=np.uint8)[None, None, :, None]
-    shade = (np.arange(frames, dtype=np.uint8) * 4 + number)[:, None, None, None]
+    shade = (np.arange(frames, dtype=np.uint8) * 4 + number % 8)[:, None, None, None]
     images = np.broadcast_to(gradient + shade, (frames, HEIGHT, WIDTH, 3)).copy()
     lead = arc(t + 15 / speed_mps, speed_mps, curvature)
     visibility = np.full(frames, 4)
