@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_fingerprint_follows_the_content(dataset, tmp_path):
     again = make_dataset(tmp_path / "again")
     assert open_dataset(again).fingerprint == dataset.fingerprint == pickle.loads(pickle.dumps(dataset)).fingerprint
     brighter = make_recording("scene-0003", "test", frames=12)
-    writer.write_scene(again, type(brighter)(**(vars(brighter) | {"frames": brighter.frames + 1})))
+    writer.write_scene(again, replace(brighter, frames=brighter.frames + 1))
     writer.write_tables(again, ["scene-0001", "scene-0002", "scene-0003"])
     assert open_dataset(again).fingerprint != dataset.fingerprint, "other images, same tables otherwise"
 

@@ -12,12 +12,12 @@ from wamlab.world.recording import CanBus
 
 #: Messages a second. nuScenes has 2 to 970; all of these are multiples of the keyframes' 2 Hz, so a message falls on every keyframe.
 RATES_HZ = {
-    "ms_imu": 10,
-    "pose": 20,
+    "ms_imu": 4,
+    "pose": 10,
     "steeranglefeedback": 20,
     "vehicle_monitor": 2,
-    "zoe_veh_info": 4,
-    "zoesensors": 10,
+    "zoe_veh_info": 2,
+    "zoesensors": 4,
 }
 GRAVITY_MPS2 = 9.81
 WHEEL_RADIUS_M = 0.31

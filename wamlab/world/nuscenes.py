@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from wamlab.errors import DatasetIncomplete
+from wamlab.geometry import nearest
 from wamlab.types import SPLITS
 from wamlab.world.canbus import can_messages
 from wamlab.world.recording import Recording
@@ -131,6 +132,11 @@ def _check(recording: Recording) -> None:
         raise ValueError(f"{name}: timestamps must rise and the split be one of {', '.join(SPLITS)}")
     if not np.all(recording.ego_pose[:, :2] > 0):  # NaN too
         raise ValueError(f"{name}: the devkit's maps need positive coordinates, not {recording.ego_pose[:, :2].min(0)}")
+    can, times_us = recording.can, recording.timestamps_us
+    if np.abs(can.timestamps_us[nearest(can.timestamps_us, times_us)] - times_us).max() > 50_000:
+        raise ValueError(f"{name}: a keyframe has no CAN message within 50 ms")
+    if not all(np.isfinite(signal).all() for signal in vars(can).values()):
+        raise ValueError(f"{name}: a CAN signal is NaN or infinite")
     for agent in recording.agents:
         if agent.category not in CATEGORIES or not set(agent.attribute) <= {"", *ATTRIBUTES}:
             raise ValueError(f"{name}: not nuScenes' vocabulary: {agent.category}, {sorted(set(agent.attribute))}")
