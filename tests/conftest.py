@@ -7,10 +7,13 @@ from pathlib import Path
 import matplotlib
 import pytest
 from helpers import make_dataset
+from hypothesis import settings
 
 from wamlab.data import Dataset, open_dataset
 
 matplotlib.use("Agg")
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

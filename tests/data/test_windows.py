@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import START_US, MeanCodec, arc, make_dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -80,7 +80,6 @@ def test_bad_sizes():
         window_starts(drive(5), 1, 0)
 
 
-@settings(deadline=None)
 @given(st.floats(1, 15), st.floats(-0.05, 0.05), st.integers(0, 10), st.floats(-3, 3))
 def test_the_trajectory_of_an_arc_is_the_same_arc_from_anywhere(speed_mps, curvature, start, heading):
     curvature = 0.0 if abs(curvature) < 1e-6 else curvature
