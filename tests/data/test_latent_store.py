@@ -50,10 +50,13 @@ def filler(dataset_root: Path, root: Path, seconds: float) -> subprocess.Popen:
     return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def go(process: subprocess.Popen) -> None:
-    assert process.stdout.readline() == "ready\n"
-    process.stdin.write("\n")
-    process.stdin.flush()
+def start_together(*processes: subprocess.Popen) -> None:
+    """Let them go once all are ready."""
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
 
 
 class Counting(MeanCodec):
@@ -153,7 +156,7 @@ def test_a_shard_in_another_s_place_is_not_read(dataset, tmp_path):
 
 def test_killed_by_force_and_resumed(dataset, dataset_root, tmp_path):
     process = filler(dataset_root, tmp_path, 0.3)
-    go(process)
+    start_together(process)
     assert [process.stdout.readline() for _ in range(2)] == ["encoding\n"] * 2  # now in the middle of the second scene
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -169,8 +172,7 @@ def test_killed_by_force_and_resumed(dataset, dataset_root, tmp_path):
 
 def test_two_processes_share_the_work(dataset, dataset_root, tmp_path):
     both = [filler(dataset_root, tmp_path, 0.3) for _ in range(2)]
-    for process in both:
-        go(process)
+    start_together(*both)
     counts = [process.communicate()[0].count("encoding") for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum(counts) == 3 and min(counts) >= 1, "each scene once, and nobody idle"
