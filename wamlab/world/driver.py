@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wamlab.geometry import STEERING_RATIO, WHEELBASE_M
 from wamlab.world.road import Path
 
-WHEELBASE_M = 2.7
-STEERING_RATIO = 15.0  # steering wheel to road wheel
 MAX_STEERING_RAD = 8.0  # of the steering wheel
 MAX_STEERING_RATE_RADPS = 9.0
 EGO_LENGTH_M, EGO_WIDTH_M = 4.5, 1.85

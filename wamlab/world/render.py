@@ -1,0 +1,135 @@
+"""From states of a `World` to what a camera on the car sees. The only module of the world that joins simulation and drawing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wamlab.world.camera import Camera
+from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M
+from wamlab.world.ground import make_ground
+from wamlab.world.primitives import Material, Primitives, Semantic, build, place, shape, vehicle_templates
+from wamlab.world.raster import rasterize
+from wamlab.world.shade import Shapes, View, shade
+from wamlab.world.simulation import State, World
+from wamlab.world.traffic import signal
+
+_REACH_M = 320.0
+_AGENT_REACH_M = 160.0
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Images of B states: rgb (B, 3, H, W) uint8; depth_m (B, H, W) along the optical axis, inf for the sky; semantic (B, H, W) uint8
+    of `Semantic`; instance (B, H, W) int32, 0 for what is no agent, else agent index + 1."""
+
+    rgb: Tensor
+    depth_m: Tensor
+    semantic: Tensor
+    instance: Tensor
+
+
+class Renderer:
+    """Draws the states of one world. Holds the static tensors, so make one and call it often."""
+
+    def __init__(self, world: World, camera: Camera | None = None, device: torch.device | str = "cpu") -> None:
+        self.world, self.camera, self.device = world, camera or Camera(), torch.device(device)
+        rng = np.random.default_rng(world.spec.seed)
+        self.ground = make_ground(world.map, rng, self.device)
+        self.light = torch.as_tensor(world.scenery.light, device=self.device)
+        self.templates = vehicle_templates()
+        self.signals = _signal_sites(world)
+        poles = [
+            shape((x, y, 1.9), (0.06, 0.06, 1.9), (0.12, 0.12, 0.12), semantic=Semantic.POLE)
+            for x, y, *_ in self.signals
+        ]
+        self.static = Primitives.concatenate([world.scenery.shapes, build(poles)])
+
+    @torch.no_grad()
+    def __call__(self, states: list[State], rain_phase: bool = True) -> Frames:
+        world, camera = self.world, self.camera
+        ego = np.array([s.ego.pose for s in states])
+        position, rotation = camera.pose(ego)
+        moving, frame, shadows = [], [], []
+        for k, state in enumerate(states):
+            prims, casts = self._moving(state, ego[k])
+            moving.append(prims)
+            frame.append(np.full(len(prims), k))
+            shadows.append(torch.as_tensor(casts, dtype=torch.float32, device=self.device))
+        everything = Primitives.concatenate([self.static, *moving])
+        shapes = Shapes(*(self._tensor(getattr(everything, f.name)) for f in fields(Primitives)))
+        owner = self._tensor(np.concatenate([np.full(len(self.static), -1), *frame]))
+        visible = rasterize(
+            shapes.centre, shapes.half, shapes.yaw, shapes.taper, shapes.ellipsoid, owner, self._tensor(position), self._tensor(rotation),
+            camera.focal_px, camera.width, camera.height, _REACH_M if world.look.haze_per_m < 0.01 else 4 / world.look.haze_per_m,
+        )  # fmt: skip
+        view = View(
+            self._tensor(position).float(), self._tensor(rotation).float(), camera.focal_px, camera.width, camera.height
+        )
+        rain = None
+        if world.look.weather == "rain" and rain_phase:
+            rain = self._tensor(np.array([(s.time_s * 7.31) % 1.0 for s in states])).float()
+        rgb, semantic, instance = shade(visible, shapes, self.ground, self.light, world.look, view, shadows, rain)
+        depth = torch.where(visible.w > 0, 1 / visible.w, torch.inf)
+        return Frames(rgb, depth, semantic, instance)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, device=self.device)
+
+    def _moving(self, state: State, ego: np.ndarray) -> tuple[Primitives, np.ndarray]:
+        """Shapes of the agents near the car and of the lit signals, and what casts shadows: (n, 6)."""
+        agents = self.world.agents
+        parts, casts = [], np.zeros((0, 6))
+        if len(agents):
+            pose = agents.pose(state.agents.s_m)
+            offset = pose[:, :2] - ego[:2]
+            ahead = offset @ np.array([np.cos(ego[2] + self.camera.yaw_rad), np.sin(ego[2] + self.camera.yaw_rad)])
+            near = (np.hypot(*offset.T) < _AGENT_REACH_M) & (ahead > -15)
+            kinds = np.array(agents.kind)
+            for kind in sorted(set(kinds[near])):
+                i = np.flatnonzero(near & (kinds == kind))
+                prims = place(self.templates[kind][1], pose[i], agents.colour[i], i + 1)
+                braking = np.repeat(state.agents.accel_mps2[i] < -0.8, len(self.templates[kind][1]))
+                prims.param[:, 0] = braking & (prims.material == Material.PAINT)
+                parts.append(prims)
+            i = np.flatnonzero(near & (np.hypot(*offset.T) < 60))
+            casts = np.concatenate([pose[i], agents.size_m[i] / np.array([2, 2, 1])], 1)
+        own = np.array([[*_centre(ego), EGO_LENGTH_M / 2, EGO_WIDTH_M / 2, 1.4]])
+        rows = []
+        for x, y, yaw, crossing, group in self.signals:
+            phase = signal(state.time_s, crossing, group, self.world.signal_offsets)
+            rows.append(
+                shape(
+                    (x, y, 3.6),
+                    (0.16, 0.17, 0.46),
+                    (0.02, 0.02, 0.02),
+                    yaw=yaw,
+                    material=Material.SIGNAL,
+                    semantic=Semantic.SIGNAL,
+                    param=(float(phase), 0.0),
+                )  # fmt: skip
+            )
+        return Primitives.concatenate([*parts, build(rows)]), np.concatenate([casts, own])
+
+
+def _centre(pose: np.ndarray) -> tuple[float, float, float]:
+    return pose[0] + 1.35 * np.cos(pose[2]), pose[1] + 1.35 * np.sin(pose[2]), pose[2]
+
+
+def _signal_sites(world: World) -> list[tuple[float, float, float, int, int]]:
+    """One traffic light for each approach of each crossing, on its far side: x, y, heading of the approach, crossing, group."""
+    sites, road_map = [], world.map
+    if road_map.place == "rural":
+        return sites
+    for k, (a, sa, b, sb) in enumerate(road_map.crossings):
+        for road_index, s, group, other in ((a, sa, 0, b), (b, sb, 1, a)):
+            road = road_map.roads[road_index]
+            reach = road_map.roads[other].half_width_m + 6.0
+            for direction in (1, -1):
+                d = -road_map.side * direction * (road.half_width_m + 0.9)
+                x, y, yaw = road.at(s + direction * reach, d)
+                sites.append((float(x), float(y), float(yaw + (0 if direction > 0 else np.pi)), k, group))
+    return sites
