@@ -47,7 +47,7 @@ class AnchoredDiTConfig:
     patch: side of a token in latent pixels.
     fourier_scale: standard deviation of the initial action frequencies, cycles per standard deviation of the action.
     action_dropout: how often in training the action embedding of a sample is zeroed, for guidance.
-    schedule, diffusion_steps: of the forward process; sampler_steps: DDIM's default.
+    schedule, diffusion_steps: of the forward process.
     """
 
     objective: str = "diffusion"
@@ -67,7 +67,6 @@ class AnchoredDiTConfig:
     action_dropout: float = 0.1
     schedule: str = "cosine"
     diffusion_steps: int = 1000
-    sampler_steps: int = 10
 
     def __post_init__(self) -> None:
         for field, known in (("objective", ("direct", "diffusion")), ("present", ("concat", "pooled"))):
@@ -180,7 +179,7 @@ class AnchoredDiT(nn.Module):
         actions: Tensor,
         generator: torch.Generator,
         *,
-        steps: int | None = None,
+        steps: int = 10,
         eta: float = 0.0,
         guidance: float = 1.0,
         noise: Tensor | None = None,
@@ -192,7 +191,7 @@ class AnchoredDiT(nn.Module):
             context: (B, C, c, h, w) latents as the codec gives them; the last is the present.
             actions: (B, F, A), columns `ACTIONS`, F up to the horizon.
             generator: draws the initial noise (`diffusion` only).
-            steps: DDIM steps, `config.sampler_steps` by default.
+            steps: of DDIM (`diffusion` only).
             eta: of DDIM.
             guidance: weight w of x0 = x0_without_action + w (x0_with - x0_without); 1 needs one pass a step, others two.
             noise: (B, F, c, h, w) or (1, F, c, h, w) in place of drawing it: one noise for several action sequences.
@@ -202,19 +201,21 @@ class AnchoredDiT(nn.Module):
         """
         self._check(context, actions)
         batch, frames = actions.shape[:2]
-        steps = 1 if self.config.objective == "direct" else (steps or self.config.sampler_steps)
+        device = self.head.weight.device
+        context, actions = context.to(device), actions.to(device)
+        steps = 1 if self.config.objective == "direct" else steps
         standard = self.latents(context)
         condition = self.condition(standard, actions)
         blind = None
         if guidance != 1:
-            blind = self.condition(standard, actions, torch.zeros(batch, device=actions.device))
+            blind = self.condition(standard, actions, torch.zeros(batch, device=device))
 
         def delta(x: Tensor, t: Tensor) -> Tensor:
             change = self.delta(x, t, condition)
             return change if blind is None else torch.lerp(self.delta(x, t, blind), change, guidance)
 
         if self.config.objective == "direct":
-            change = delta(standard[:, -1:], torch.zeros(batch, dtype=torch.int64, device=context.device))
+            change = delta(standard[:, -1:], torch.zeros(batch, dtype=torch.int64, device=device))
             latents = context[:, -1:] + self.latents.scale(change)
             if callback is not None:
                 callback(1, 1)
