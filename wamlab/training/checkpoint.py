@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from wamlab.errors import CheckpointMismatch, WriteFailed
+from wamlab.weights import load_weights, read_tensors, save_tensors
 
 
 def save_checkpoint(
@@ -88,18 +88,6 @@ def check_identity(checkpoint: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def load_weights(path: Path, module: nn.Module) -> None:
-    """Fill a module from a safetensors file. Raises `CheckpointMismatch` when it is damaged or of another architecture."""
-    tensors, own = read_tensors(path), module.state_dict()
-    differ = sorted(k for k in {*tensors, *own} if k not in tensors or k not in own or tensors[k].shape != own[k].shape)
-    if differ:
-        raise CheckpointMismatch(
-            f"{path} does not fit {type(module).__name__}: {len(differ)} tensors are missing or of another shape, "
-            f"e.g. {differ[0]}; build the model with the configuration in its config.json"
-        )
-    module.load_state_dict(tensors)
-
-
 def latest(folder: Path) -> Path | None:
     """The newest complete checkpoint of a folder, if there is one."""
     pointer = folder / "last"
@@ -125,20 +113,6 @@ def point(link: Path, target: Path) -> None:
     aside.unlink(missing_ok=True)
     aside.symlink_to(target.name)
     aside.replace(link)
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, metadata)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises `CheckpointMismatch` when it is missing or damaged."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointMismatch(
-            f"{path} cannot be read ({error}); remove its folder to go on from an earlier one"
-        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
