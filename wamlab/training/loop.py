@@ -14,17 +14,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
 from wamlab.errors import InvalidParameter, UnknownName, WriteFailed
 from wamlab.training import checkpoint as ckpt
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,18 @@ def generator_for(seed: int, step: int, rank: int, device: torch.device | str = 
     return torch.Generator(device).manual_seed(state)
 
 
+def seeded(seed: int, make: Callable[..., T], *args: Any) -> T:
+    """`make(*args)` with torch's global CPU generator, from which modules initialise themselves, at `seed`; afterwards it is as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make(*args)
+
+
+def spread(length: int, count: int) -> list[int]:
+    """At most `count` indices, evenly spaced over 0 .. length - 1."""
+    return np.linspace(0, length - 1, min(length, count)).round().astype(int).tolist()
+
+
 def fit(
     model: nn.Module,
     train_set: Dataset,
@@ -139,6 +152,7 @@ def fit(
     prepare: Callable[[nn.Module], None] | None = None,
     collate: Callable[[Sequence[Any]], Any] = default_collate,
     seed: int = 0,
+    resume: bool = True,
     progress: bool = True,
 ) -> nn.Module:
     """Train `model` in `folder`, going on from its last checkpoint, and return the moving average in eval mode.
@@ -148,10 +162,13 @@ def fit(
         train_set, val_set: map-style datasets; `collate` turns a list of items into the batch, which has `.to(device)`.
         identity: what makes this run what it is; a checkpoint with another one is refused.
         prepare: called with the model once, before the first step (statistics, closed-form initialisation).
+        resume: without it, a run that was cut short is refused rather than continued; a finished one is loaded in any case.
         progress: show a bar.
 
     Raises `CheckpointMismatch`, `WriteFailed` (the last good checkpoint stays) and `InvalidParameter`.
     """
+    from accelerate import Accelerator  # takes seconds to import
+
     accelerator = Accelerator()
     rank, world = accelerator.process_index, accelerator.num_processes
     if config.batch_size % world:
@@ -174,6 +191,10 @@ def fit(
     start = state["step"]
     if start >= num_steps:
         return ema
+    if start and not resume:
+        raise InvalidParameter(
+            f"{folder} has {start} of {num_steps} steps: resume it, or remove that folder to start again"
+        )
 
     order = BatchOrder(len(train_set), config.batch_size, seed, start, num_steps, rank, world)
     loader = DataLoader(
@@ -245,7 +266,7 @@ def _validate(
     if val_set is None or len(val_set) == 0:
         return None
     count = min(len(val_set), config.val_batches * config.batch_size)
-    indices = np.linspace(0, len(val_set) - 1, count).round().astype(int).tolist()
+    indices = spread(len(val_set), count)
     totals: dict[str, float] = {}
     for i in range(0, count, config.batch_size):
         part = indices[i : i + config.batch_size]
