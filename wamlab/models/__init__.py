@@ -22,22 +22,26 @@ MODELS: dict[str, type[nn.Module]] = {
     "diffusion": AnchoredDiT,
 }
 
-__all__ = ["MODELS", "AnchoredDiT", "AnchoredDiTConfig", "CopyPresent", "build_model"]
+__all__ = ["MODELS", "AnchoredDiT", "AnchoredDiTConfig", "CopyPresent", "build_model", "model_config"]
+
+
+def model_config(name: str, preset: Preset, codec: Codec) -> AnchoredDiTConfig:
+    """The recipe's config with the shapes that preset and codec decide. Raises `UnknownName`, or `InvalidParameter` if it does not fit."""
+    if name not in MODELS or name == CopyPresent.name:
+        raise UnknownName("trained model", name, [known for known in MODELS if known != CopyPresent.name])
+    return dataclasses.replace(
+        getattr(preset, name).model,
+        channels=codec.channels,
+        size=preset.resolution // codec.downsample,
+        horizon=preset.horizon,
+        num_context=preset.num_context,
+    )
 
 
 def build_model(name: str, preset: Preset, codec: Codec) -> nn.Module:
-    """An untrained model: its recipe's config, with the shapes that preset and codec decide. Initialised from the global generator.
-
-    Raises `UnknownName`, and `InvalidParameter` when the config does not fit the latents.
-    """
+    """An untrained model, initialised from torch's global generator. Raises as `model_config`."""
     if name not in MODELS:
         raise UnknownName("model", name, MODELS)
-    if name == "copy":
+    if name == CopyPresent.name:
         return CopyPresent()
-    shapes = {
-        "channels": codec.channels,
-        "size": preset.resolution // codec.downsample,
-        "horizon": preset.horizon,
-        "num_context": preset.num_context,
-    }
-    return MODELS[name](dataclasses.replace(getattr(preset, name).model, **shapes), name)
+    return MODELS[name](model_config(name, preset, codec), name)

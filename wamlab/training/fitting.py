@@ -10,7 +10,7 @@ from torch import nn
 
 from wamlab.config import digest, runs_dir, to_dict
 from wamlab.errors import DatasetIncomplete
-from wamlab.models import build_model
+from wamlab.models import build_model, model_config
 from wamlab.training.loop import fit, seeded, spread
 from wamlab.types import Codec, Scene
 
@@ -87,7 +87,7 @@ def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
 
 def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec) -> dict[str, Any]:
     return {
-        "model": {"name": model_name, **to_dict(build_model(model_name, preset, codec).config)},
+        "model": {"name": model_name, **to_dict(model_config(model_name, preset, codec))},
         "data": {
             "dataset": dataset.fingerprint,
             "codec": codec.digest,
