@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +55,8 @@ def fit_or_load(
 
     folder = run_folder(model_name, preset, dataset, codec, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    main = int(os.environ.get("RANK", 0)) == 0  # the processes of one distributed run share the lock
+    with FileLock(folder / ".lock") if main else nullcontext():
         return fit(
             model,
             train_set,
