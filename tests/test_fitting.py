@@ -12,7 +12,7 @@ from wamlab.config import override
 from wamlab.data.latents import LatentStore
 from wamlab.data.windows import LatentWindows, collate
 from wamlab.errors import DatasetIncomplete, InvalidParameter, UnknownName
-from wamlab.models import MODELS, build_model
+from wamlab.models import MODELS, AnchoredDiT, build_model
 from wamlab.presets import PRESETS, get_preset
 from wamlab.training import fit_or_load, run_folder, train
 
@@ -62,6 +62,26 @@ def test_trains_once_and_loads_afterwards(name, setting):
     batch = collate([windows[0], windows[1]])
     rollout = again.rollout(batch.context, batch.actions, torch.Generator().manual_seed(0), steps=2)
     assert rollout.model == name and rollout.latents.shape == batch.future.shape and rollout.latents.isfinite().all()
+
+
+def test_a_run_cut_short_goes_on_to_the_same_weights(setting, tmp_path, monkeypatch):
+    whole = fit_or_load("diffusion", PRESET, *setting, progress=False)
+    monkeypatch.setenv("WAMLAB_RUNS", str(tmp_path / "other"))
+    plain, calls = AnchoredDiT.loss, []
+
+    def loss(self, batch, generator):
+        calls.append(0)
+        if len(calls) == 15:
+            raise KeyboardInterrupt
+        return plain(self, batch, generator)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(AnchoredDiT, "loss", loss)
+        fit_or_load("diffusion", PRESET, *setting, progress=False)
+    with pytest.raises(InvalidParameter, match="has 10 of 20 steps: resume it"):
+        fit_or_load("diffusion", PRESET, *setting, progress=False, resume=False)
+    resumed = fit_or_load("diffusion", PRESET, *setting, progress=False)
+    assert torch.equal(weights_of(whole), weights_of(resumed))
 
 
 def test_what_decides_the_weights_decides_the_folder(setting):
