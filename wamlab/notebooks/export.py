@@ -1,4 +1,4 @@
-"""An executed notebook as one HTML file: question, answer and picture first, code folded, provenance last, nothing loaded from elsewhere."""
+"""An executed notebook as one HTML file: question, answer and picture first, code folded, provenance last, nothing loaded from afar."""
 
 from __future__ import annotations
 
@@ -88,7 +88,11 @@ class OfflineExporter(Exporter):
             figures=[Markup(offline.script_json(p["figure"])) for p in reader.plots],
         )
         offline.require_offline(text, name)
-        resources["page"] = {"question": reader.question or name, "answer": reader.answer, "thumbnail": reader.thumbnail}
+        resources["page"] = {
+            "question": reader.question or name,
+            "answer": reader.answer,
+            "thumbnail": reader.thumbnail,
+        }
         return text, resources
 
 
@@ -124,7 +128,9 @@ def export(notebook: Path, target: Path, run: runs.RunFolder | None = None, inde
 @cache
 def environment() -> Environment:
     """Templates, with escaping always on."""
-    made = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     made.globals["css"] = Markup((HERE / "static" / "page.css").read_text("utf-8"))
     made.globals["js"] = Markup((HERE / "static" / "page.js").read_text("utf-8"))
     made.filters["minutes"] = lambda s: f"{s:.0f} s" if s < 90 else f"{s / 60:.0f} min"
@@ -195,11 +201,15 @@ class _Reader:
             block.outputs.append({"kind": "html", "html": Markup(self._once(data["text/html"]))})
         elif image:
             source = data[image] if image != "image/svg+xml" else _base64(data[image])
-            block.outputs.append({"kind": "image", "source": f"data:{image};base64,{source.strip()}", "alt": data.get("text/plain", "")})
+            block.outputs.append(
+                {"kind": "image", "source": f"data:{image};base64,{source.strip()}", "alt": data.get("text/plain", "")}
+            )
         elif "text/markdown" in data:
             block.outputs.append({"kind": "prose", "html": self._markdown(data["text/markdown"])})
         elif "text/latex" in data:
-            block.outputs.append({"kind": "prose", "html": Markup(offline.mathml(data["text/latex"].strip("$ \n"), display=True))})
+            block.outputs.append(
+                {"kind": "prose", "html": Markup(offline.mathml(data["text/latex"].strip("$ \n"), display=True))}
+            )
         elif "application/vnd.jupyter.widget-view+json" in data:
             block.outputs.append({"kind": "empty", "text": "A live widget stands here in JupyterLab."})
         elif "text/plain" in data:
@@ -264,4 +274,6 @@ def _small_image(encoded: str, width: int = 640) -> Markup:
     image.thumbnail((width, width))
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=80)
-    return Markup(f'<img alt="" src="data:image/webp;base64,{html.escape(base64.b64encode(buffer.getvalue()).decode())}">')
+    return Markup(
+        f'<img alt="" src="data:image/webp;base64,{html.escape(base64.b64encode(buffer.getvalue()).decode())}">'
+    )

@@ -87,7 +87,9 @@ def require_offline(page: str, name: str) -> None:
     """Raise `ExternalReference`, naming the addresses, if `page` would load anything."""
     if found := external_references(page):
         shown = ", ".join(a if len(a) < 100 else a[:99] + "…" for a in found[:5])
-        raise ExternalReference(f"the page of {name} would load {shown}; embed it in the notebook or turn it into a link")
+        raise ExternalReference(
+            f"the page of {name} would load {shown}; embed it in the notebook or turn it into a link"
+        )
 
 
 def script_json(content: Any) -> str:
@@ -112,10 +114,14 @@ def plotly_figure(bundle: Mapping[str, Any]) -> dict[str, Any]:
     layout = figure["layout"]
     for trace in figure["data"]:
         if any(word in str(trace.get("type", "")) for word in _MAP_TRACES):
-            raise ExternalReference(f"a plotly trace of type {trace['type']!r} loads maps from a server; it cannot be on an offline page")
+            raise ExternalReference(
+                f"a plotly trace of type {trace['type']!r} loads maps from a server; it cannot be on an offline page"
+            )
     for image in layout.get("images", []):
         if not str(image.get("source", "")).startswith("data:"):
-            raise ExternalReference(f"a plotly figure loads the image {image.get('source')!r}; give it as a data: address")
+            raise ExternalReference(
+                f"a plotly figure loads the image {image.get('source')!r}; give it as a data: address"
+            )
     title = layout.pop("title", None) or {}
     title = {"text": title} if isinstance(title, str) else title
     subtitle = (title.get("subtitle") or {}).get("text", "")

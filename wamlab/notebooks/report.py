@@ -68,7 +68,9 @@ def show_progress(notebook: str, cell: int, cells: int, doing: str) -> None:
 def _say(outcome: Outcome, page: Path) -> None:
     start = "\r\x1b[2K" if sys.stdout.isatty() else ""
     if outcome.reused:
-        print(f"{start}{outcome.notebook.stem}  unchanged, reusing the run of {outcome.run.read('status').get('time', '?')}")
+        print(
+            f"{start}{outcome.notebook.stem}  unchanged, reusing the run of {outcome.run.read('status').get('time', '?')}"
+        )
     elif outcome.ok:
         print(f"{start}{outcome.notebook.stem}  done in {outcome.seconds:.0f} s  {_short(page)}")
     else:
@@ -81,5 +83,3 @@ def _short(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
