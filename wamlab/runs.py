@@ -50,6 +50,7 @@ _NOT_RESULTS = (
     "notebooks/export.py",
     "notebooks/index.py",
     "notebooks/offline.py",
+    "notebooks/report.py",
 )
 
 
@@ -69,7 +70,7 @@ class RunFolder:
     def write(self, name: str, content: Any) -> None:
         target = self.path / f"{name}.json"
         aside = target.with_suffix(f".{os.getpid()}.part")
-        aside.write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + "\n", "utf-8")
+        aside.write_text(json.dumps(content, indent=2, default=str) + "\n", "utf-8")
         aside.replace(target)
 
     def set_status(self, status: str, **details: Any) -> None:

@@ -248,15 +248,15 @@ def _answer(totals: Mapping[str, pd.DataFrame], n: int) -> str:
     low, high = totals["cosine"].loc[closest, ["low", "high"]]
     said = (
         f"{names.get(closest, closest).capitalize()} stays closest to the true future "
-        f"(cosine similarity {cosine[closest]:.2f} [{low:.2f}, {high:.2f}])"
+        f"(cosine similarity {cosine[closest]:.2f} [{low:.2f}, {high:.2f}] over {n} held-out drives)"
     )
     blurry = sharp.drop("copy", errors="ignore").idxmin()
     if blurry != crispest:
         said += (
-            f", but of the two that learn, {names.get(blurry, blurry)} keeps {sharp[blurry]:.0%} of the true sharpness "
+            f", but of those that learn, {names.get(blurry, blurry)} keeps {sharp[blurry]:.0%} of the true sharpness "
             f"and {names.get(crispest, crispest)} {sharp[crispest]:.0%}"
         )
-    return f"{said} (mean over {n} held-out scenes)."
+    return f"{said}."
 
 
 def _shown(

@@ -138,7 +138,7 @@ def _run(
             def cell_start(cell: Any, cell_index: int = -1, **kw: Any) -> None:
                 at["cell"] = cell_index
                 if progress and cell.cell_type == "code":
-                    progress(path.stem, cell_index + 1, len(nb_man.nb.cells), title_of(cell.source))
+                    progress(path.stem, cell_index + 1, len(nb_man.nb.cells), _doing(cell))
                 start(cell, cell_index, **kw)
 
             nb_man.cell_start = cell_start
@@ -178,6 +178,10 @@ def title_of(source: str) -> str:
     """What a code cell says it does: its leading comment, else its first line."""
     first = next((line for line in source.splitlines() if line.strip()), "").strip()
     return first.lstrip("# ").strip() if first.startswith("#") else first
+
+
+def _doing(cell: Any) -> str:
+    return "Parameters" if "parameters" in " ".join(cell.metadata.get("tags", [])) else title_of(cell.source)
 
 
 def _mark(run: runs.RunFolder, index: int, name: str, message: str) -> None:

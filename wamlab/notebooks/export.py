@@ -21,7 +21,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from wamlab import runs
 from wamlab.notebooks import offline
 from wamlab.notebooks.execute import title_of
-from wamlab.notebooks.show import ANSWER_MIME
+from wamlab.notebooks.show import ANSWER_MIME, METRICS_MIME
 
 HERE = Path(__file__).parent
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
@@ -189,6 +189,8 @@ class _Reader:
         if ANSWER_MIME in data:
             self.answer = self._markdown(data[ANSWER_MIME]["text"])
             return
+        if METRICS_MIME in data:
+            return  # for the run folder, not for reading
         image = next((m for m in _IMAGES if m in data), "")
         if image and not self.thumbnail and image != "image/svg+xml":
             self.thumbnail = _small_image(data[image])

@@ -69,6 +69,9 @@ TEMPLATE = go.layout.Template(
     }
 )
 
+#: What a table calls each model: `table.rename(index=LABELS)`.
+LABELS = {name: style.label for name, style in MODEL_STYLE.items()}
+
 
 def style_of(model: str) -> Style:
     """The style of a model; raises `UnknownName` for one that is not in `MODEL_STYLE`."""

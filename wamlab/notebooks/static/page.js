@@ -24,7 +24,23 @@
     for (const axis of ["xaxis", "yaxis"]) {
       layout[axis] = { ...layout[axis], gridcolor: grid, linecolor: line, zerolinecolor: line, tickcolor: line };
     }
+    layout.margin = { ...layout.margin, t: 36 }; // the title stands above the figure, as text
     return made;
+  };
+  // Panels in one row stand below each other where there is no room beside each other.
+  const stack = (box, layout) => {
+    const axes = Object.keys(layout).filter((k) => /^xaxis\d*$/.test(k));
+    const row = axes.every((x) => { const d = layout[x.replace("x", "y")]?.domain; return d && d[0] === 0 && d[1] === 1; });
+    if (box.clientWidth > 600 || axes.length < 2 || !row) return layout;
+    const n = axes.length;
+    box.style.height = `${box.clientHeight * (0.55 + 0.45 * n)}px`;
+    const out = { ...layout };
+    axes.forEach((x, i) => {
+      const y = x.replace("x", "y");
+      out[x] = { ...layout[x], domain: [0, 1] };
+      out[y] = { ...layout[y], domain: [1 - (i + 1) / n + (i + 1 < n ? 0.09 : 0), 1 - i / n - (i ? 0.04 : 0)] };
+    });
+    return out;
   };
 
   async function library() {
@@ -43,7 +59,7 @@
       const Plotly = await library();
       for (const box of plots) {
         const figure = JSON.parse(document.getElementById(`plot-${box.dataset.plot}`).textContent);
-        figure.layout = { ...figure.layout, template: template(figure, theme()), autosize: true };
+        figure.layout = { ...stack(box, figure.layout), template: template(figure, theme()), autosize: true };
         delete figure.layout.width;
         figures.set(box, figure);
         box.replaceChildren();

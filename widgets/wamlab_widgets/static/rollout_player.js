@@ -167,7 +167,10 @@ function render({ model, el: host }) {
       } else if (errors.length) figure.append(el("div", { className: "wrp-spark" }));
       return { row, label, canvas, value, values };
     });
-    stage.style.setProperty("--columns", cells.length === 1 ? 1 : cells.length % 3 === 0 ? 3 : 2);
+    const wide = width / height > 1.3;
+    const most = wide ? (cells.length % 3 === 0 ? 3 : 2) : 4;
+    stage.style.setProperty("--columns", Math.min(cells.length, most));
+    stage.style.setProperty("--narrow", Math.min(cells.length, wide ? 1 : 2));
     stage.replaceChildren(...cells.map((c) => c.canvas.parentNode));
     traces.replaceChildren(...now.actions.map((action) => {
       const known = finite(action.values);
