@@ -42,8 +42,8 @@ def sharpness(frames: Tensor) -> Tensor:
 def cosine_similarity(preds: Tensor, target: Tensor) -> Tensor:
     """Cosine of the angle between (..., c, h, w) latents taken as vectors -> (...). Higher is better.
 
-    >>> cosine_similarity(torch.ones(4, 2, 3, 3), -torch.ones(4, 2, 3, 3))
-    tensor([-1., -1., -1., -1.])
+    >>> cosine_similarity(torch.ones(2, 1, 1, 1), -torch.ones(2, 1, 1, 1))
+    tensor([-1., -1.])
     """
     _same(preds, target)
     return F.cosine_similarity(preds.flatten(-3).float(), target.flatten(-3).float(), dim=-1)

@@ -159,7 +159,7 @@ def _run(
             execution_timeout=timeout_s,
             store_widget_state=False,
             coalesce_streams=True,
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except papermill.PapermillExecutionError as error:
         return runs.FAILED, {"message": _one_line(f"{error.ename}: {error.evalue}"), "cell": error.cell_index}

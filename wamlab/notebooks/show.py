@@ -62,8 +62,8 @@ class Findings(tuple):
         if not self:
             return '<p class="empty">Nothing was measured.</p>'
         rows = "".join(
-            f'<tr><td class="claim">{html.escape(f.claim)}</td><td>{html.escape(f.paper)}</td>'
-            f"<td>{html.escape(measured(f))}</td>"
+            f'<tr><td class="claim">{html.escape(f.claim)}</td><td data-label="In the paper: ">{html.escape(f.paper)}</td>'
+            f'<td data-label="Here: ">{html.escape(measured(f))}</td>'
             f'<td><span class="verdict {f.verdict.replace(" ", "-")}">{html.escape(f.verdict)}</span></td></tr>'
             for f in self
         )
