@@ -3,8 +3,8 @@ import subprocess
 import sys
 
 import pytest
+from notebook_files import write
 
-from tests.notebooks.build import write
 from wamlab import cli
 from wamlab.errors import WamlabError
 

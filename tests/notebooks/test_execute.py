@@ -2,8 +2,8 @@ import json
 
 import nbformat
 import pytest
+from notebook_files import write
 
-from tests.notebooks.build import write
 from wamlab import runs
 from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.notebooks.execute import execute, find_notebook, title_of

@@ -2,8 +2,8 @@ import json
 
 import plotly.graph_objects as go
 import pytest
+from notebook_files import display, executed, mime
 
-from tests.notebooks.build import display, executed, mime
 from wamlab.notebooks import offline
 from wamlab.notebooks.export import Page, export
 from wamlab.notebooks.index import write_index

@@ -1,7 +1,7 @@
 import nbformat
 import pytest
+from notebook_files import write
 
-from tests.notebooks.build import write
 from wamlab.errors import InvalidParameter
 from wamlab.notebooks import parameters
 

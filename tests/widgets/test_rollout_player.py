@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 import traitlets
+from notebook_files import executed, mime
 from PIL import Image
 
-from tests.notebooks.build import executed, mime
 from wamlab.errors import InvalidAction, InvalidParameter, InvalidShape, UnknownName
 from wamlab.notebooks.export import export
 from wamlab_widgets import RolloutPlayer

@@ -155,7 +155,6 @@ def _run(
             kernel_name=nb.metadata.get("kernelspec", {}).get("name", "python3"),
             language="python",
             progress_bar=False,
-            cwd=str(path.parent),
             execution_timeout=timeout_s,
             store_widget_state=False,
             coalesce_streams=True,
