@@ -50,3 +50,11 @@ class InvalidParameter(WamlabError):
 
 class CheckpointMismatch(WamlabError):
     """A checkpoint belongs to another model or version, or is damaged."""
+
+
+class WeightsMissing(WamlabError):
+    """The weights of a model or codec are neither here nor within reach."""
+
+
+class WriteFailed(WamlabError):
+    """A file could not be written, e.g. because the disk is full; what was there before is still there."""

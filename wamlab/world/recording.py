@@ -32,12 +32,13 @@ class AgentTrack:
 
 @dataclass(frozen=True)
 class CanBus:
-    """High-rate vehicle signals (N,), all at `timestamps_us`.
+    """High-rate vehicle signals (N,), all at `timestamps_us`: 10 Hz or more, a sample within 50 ms of every keyframe.
 
     Attributes:
         pose: (N, 3) x_m, y_m, yaw_rad, global.
         steering_rad: steering-wheel angle, left positive.
         accel_mps2: (N, 2) longitudinal and lateral, ego frame.
+        brake, throttle: pedals, 0 to 1.
     """
 
     timestamps_us: np.ndarray

@@ -1,0 +1,47 @@
+"""The forward process and the three things a denoiser may predict: x0, eps (the noise) or v. Pure functions of tensors.
+
+x_t = sqrt(alpha-bar_t) x0 + sqrt(1 - alpha-bar_t) eps (Ho et al. 2020, equation 4), and
+v = sqrt(alpha-bar_t) eps - sqrt(1 - alpha-bar_t) x0 (Salimans and Ho 2022, appendix D).
+`alpha_bar` is a scalar or (B,), one value for each sample, and is spread over the trailing axes of x.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def coefficients(alpha_bar: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(alpha-bar) and sqrt(1 - alpha-bar), computed in alpha_bar's precision, shaped to multiply x and cast to its type."""
+    alpha_bar = alpha_bar.reshape(alpha_bar.shape + (1,) * (x.ndim - alpha_bar.ndim))
+    return alpha_bar.sqrt().to(x), (1 - alpha_bar).sqrt().to(x)
+
+
+def q_sample(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """x_t from x0 and the noise."""
+    a, b = coefficients(alpha_bar, x0)
+    return a * x0 + b * noise
+
+
+def x0_from_eps(x_t: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
+    a, b = coefficients(alpha_bar, x_t)
+    return (x_t - b * eps) / a
+
+
+def eps_from_x0(x_t: Tensor, x0: Tensor, alpha_bar: Tensor) -> Tensor:
+    a, b = coefficients(alpha_bar, x_t)
+    return (x_t - a * x0) / b
+
+
+def v_from_x0(x_t: Tensor, x0: Tensor, alpha_bar: Tensor) -> Tensor:
+    a, b = coefficients(alpha_bar, x_t)
+    return (a * x_t - x0) / b
+
+
+def x0_from_v(x_t: Tensor, v: Tensor, alpha_bar: Tensor) -> Tensor:
+    a, b = coefficients(alpha_bar, x_t)
+    return a * x_t - b * v
+
+
+def eps_from_v(x_t: Tensor, v: Tensor, alpha_bar: Tensor) -> Tensor:
+    a, b = coefficients(alpha_bar, x_t)
+    return b * x_t + a * v

@@ -1,0 +1,247 @@
+"""AnchoredDiT: the diffusion transformer whose every prediction is the present plus a learned change.
+
+One network, two objectives. `diffusion`: denoise all future frames together, x0-prediction, DDIM. `direct`: the same network at
+t = 0 on the present, replicated: a regression. Following "DiT-WAM", with these stated differences:
+
+- the block gates are zero-initialised, as adaLN-Zero has it and the authors' code does not;
+- the present enters beside each noisy token by default (`present="concat"`: two input projections, summed, which equals projecting
+  the concatenation); `present="pooled"` is the paper's conditioning on the mean-pooled present alone;
+- action frequencies are learned (see `FourierEmbedding`), and latents are z-scored per channel, not per token dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wamlab.diffusion.ddim import sample_ddim
+from wamlab.diffusion.objectives import q_sample
+from wamlab.diffusion.schedules import make_schedule
+from wamlab.errors import HorizonTooLong, InvalidParameter, UnknownName
+from wamlab.models.blocks import (
+    Block,
+    FourierEmbedding,
+    Standardize,
+    TimestepEmbedding,
+    check_finite_actions,
+    check_shape,
+    modulate,
+    patchify,
+    unpatchify,
+)
+from wamlab.types import ACTIONS, Batch, Rollout
+
+
+@dataclass(frozen=True)
+class AnchoredDiTConfig:
+    """Attributes:
+    objective: `direct` or `diffusion`.
+    present: `concat` or `pooled` (the paper's).
+    actions: the columns of `wamlab.types.ACTIONS` that the model sees.
+    channels, size: of the latents, c and h = w; horizon: the most future frames; num_context: context frames seen in `concat`.
+    patch: side of a token in latent pixels.
+    fourier_scale: standard deviation of the initial action frequencies, cycles per standard deviation of the action.
+    action_dropout: how often in training the action embedding of a sample is zeroed, for guidance.
+    schedule, diffusion_steps: of the forward process.
+    """
+
+    objective: str = "diffusion"
+    present: str = "concat"
+    actions: tuple[str, ...] = ACTIONS
+    channels: int = 4
+    size: int = 16
+    horizon: int = 4
+    num_context: int = 1
+    patch: int = 4
+    dim: int = 128
+    depth: int = 4
+    heads: int = 4
+    mlp_ratio: int = 4
+    num_frequencies: int = 64
+    fourier_scale: float = 0.25
+    action_dropout: float = 0.1
+    schedule: str = "cosine"
+    diffusion_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        for field, known in (("objective", ("direct", "diffusion")), ("present", ("concat", "pooled"))):
+            if getattr(self, field) not in known:
+                raise UnknownName(field, getattr(self, field), known)
+        for name in self.actions:
+            if name not in ACTIONS:
+                raise UnknownName("action", name, ACTIONS)
+        if self.size % self.patch:
+            raise InvalidParameter(f"patch must divide the latents' size {self.size}, and {self.patch} does not")
+        if self.dim % (2 * self.heads):
+            raise InvalidParameter(f"dim must be a multiple of 2 * heads = {2 * self.heads}, and {self.dim} is not")
+
+
+class Condition(NamedTuple):
+    """What stays the same over the sampler's steps: tokens (B, 1, P, D) of the present, vector (B, F, D) of actions and present."""
+
+    tokens: Tensor
+    vector: Tensor
+
+
+class AnchoredDiT(nn.Module):
+    """See the module's docstring. Axes: B samples, F future frames, P patches, D = dim, c × h × w latents, A action columns."""
+
+    def __init__(self, config: AnchoredDiTConfig, name: str | None = None) -> None:
+        super().__init__()
+        self.config, self.name = config, name or config.objective
+        c = config
+        width, num_patches = c.channels * c.patch**2, (c.size // c.patch) ** 2
+        self.latents = Standardize(c.channels, axis=-3)
+        self.actions = Standardize(len(ACTIONS), axis=-1)
+        self.action_columns = [ACTIONS.index(name) for name in c.actions]
+
+        self.embed_x = nn.Linear(width, c.dim)
+        self.embed_present = nn.Linear(width * (c.num_context if c.present == "concat" else 1), c.dim)
+        self.embed_time = TimestepEmbedding(c.dim)
+        self.embed_action = FourierEmbedding(len(c.actions), c.dim, c.num_frequencies, c.fourier_scale)
+        self.spatial_position = nn.Parameter(torch.randn(1, 1, num_patches, c.dim) * 0.02)
+        self.temporal_position = nn.Parameter(torch.randn(1, c.horizon, 1, c.dim) * 0.02)
+        self.blocks = nn.ModuleList(Block(c.dim, c.heads, c.mlp_ratio) for _ in range(c.depth))
+        self.final_modulation = nn.Linear(c.dim, 2 * c.dim)
+        self.head = nn.Linear(c.dim, width)
+        for layer in (self.final_modulation, self.head):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.register_buffer("alphas_cumprod", make_schedule(c.schedule, c.diffusion_steps), persistent=False)
+
+    def fit_normalization(self, batches: Iterable[Batch]) -> None:
+        """Set the statistics of latents and actions from (some of) the training batches; call once, before training."""
+        batches = list(batches)
+        self.latents.fit(torch.cat([torch.cat([b.context, b.future], dim=1).flatten(0, 1) for b in batches]))
+        self.actions.fit(torch.cat([b.actions.flatten(0, 1) for b in batches]))
+
+    # -- the network: everything below is in standardised latents -------------------------------------------------------------
+
+    def condition(self, context: Tensor, actions: Tensor, keep: Tensor | None = None) -> Condition:
+        """context: (B, C, c, h, w); actions: (B, F, A); keep: (B,) in {0, 1}, zeroes the action embedding where 0."""
+        c = self.config
+        patches = patchify(context[:, -c.num_context :], c.patch)  # (B, C, P, width)
+        action = self.embed_action(self.actions(actions)[..., self.action_columns])  # (B, F, D)
+        if keep is not None:
+            action = action * keep[:, None, None].to(action)
+        position = self.spatial_position
+        if c.present == "pooled":
+            pooled = self.embed_present(patches[:, -1].mean(dim=1))  # (B, D)
+            return Condition(position, action + pooled[:, None])
+        present = self.embed_present(patches.transpose(1, 2).flatten(2))  # (B, P, D)
+        return Condition(position + present[:, None], action)
+
+    def delta(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The change from the present. x: (B, F, c, h, w), or (B, 1, c, h, w) to be replicated; t: (B,) -> (B, F, c, h, w)."""
+        frames = condition.vector.shape[1]
+        tokens = self.embed_x(patchify(x, self.config.patch)) + condition.tokens  # (B, F or 1, P, D)
+        tokens = tokens + self.temporal_position[:, :frames]  # (B, F, P, D)
+        vector = F.silu(condition.vector + self.embed_time(t)[:, None])  # (B, F, D)
+        for block in self.blocks:
+            tokens = block(tokens, vector)
+        shift, scale = self.final_modulation(vector)[:, :, None].chunk(2, dim=-1)  # each (B, F, 1, D)
+        tokens = self.head(modulate(tokens, shift, scale))  # (B, F, P, width)
+        return unpatchify(tokens, self.config.patch, x.shape[-2:])
+
+    # -- training -------------------------------------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """x0-MSE in standardised latents, and `vs_copy`: the same as a fraction of the error of copying the present."""
+        self._check(batch.context, batch.actions)
+        shape = (len(batch), batch.actions.shape[1], *batch.context.shape[2:])
+        check_shape("future", batch.future, "B F c h w", shape)
+        context, target = self.latents(batch.context), self.latents(batch.future)
+        present, device = context[:, -1:], target.device
+        keep = torch.rand(len(batch), generator=generator, device=generator.device) >= self.config.action_dropout
+        condition = self.condition(context, batch.actions, keep.to(device) if self.training else None)
+        if self.config.objective == "direct":
+            x, t = present, torch.zeros(len(batch), dtype=torch.int64, device=device)
+        else:
+            t = torch.randint(self.config.diffusion_steps, (len(batch),), generator=generator, device=generator.device)
+            noise = torch.randn(target.shape, generator=generator, device=generator.device)
+            t, noise = t.to(device), noise.to(device)
+            x = q_sample(target, noise, self.alphas_cumprod[t])
+        change = target - present
+        loss = F.mse_loss(self.delta(x, t, condition).float(), change)
+        return loss, {"vs_copy": float(loss.detach() / change.square().mean().clamp(min=1e-12))}
+
+    # -- prediction -----------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        context: Tensor,
+        actions: Tensor,
+        generator: torch.Generator,
+        *,
+        steps: int = 10,
+        eta: float = 0.0,
+        guidance: float = 1.0,
+        noise: Tensor | None = None,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> Rollout:
+        """Predict the frames that the actions lead to, in one pass over the horizon.
+
+        Args:
+            context: (B, C, c, h, w) latents as the codec gives them; the last is the present.
+            actions: (B, F, A), columns `ACTIONS`, F up to the horizon.
+            generator: draws the initial noise (`diffusion` only).
+            steps: of DDIM (`diffusion` only).
+            eta: of DDIM.
+            guidance: weight w of x0 = x0_without_action + w (x0_with - x0_without); 1 needs one pass a step, others two.
+            noise: (B, F, c, h, w) or (1, F, c, h, w) in place of drawing it: one noise for several action sequences.
+            callback: called with (steps done, steps).
+
+        Raises `InvalidShape`, `InvalidAction` and `HorizonTooLong`.
+        """
+        self._check(context, actions)
+        batch, frames = actions.shape[:2]
+        device = self.head.weight.device
+        context, actions = context.to(device), actions.to(device)
+        steps = 1 if self.config.objective == "direct" else steps
+        standard = self.latents(context)
+        condition = self.condition(standard, actions)
+        blind = None
+        if guidance != 1:
+            blind = self.condition(standard, actions, torch.zeros(batch, device=device))
+
+        def delta(x: Tensor, t: Tensor) -> Tensor:
+            change = self.delta(x, t, condition)
+            return change if blind is None else torch.lerp(self.delta(x, t, blind), change, guidance)
+
+        if self.config.objective == "direct":
+            change = delta(standard[:, -1:], torch.zeros(batch, dtype=torch.int64, device=device))
+            latents = context[:, -1:] + self.latents.scale(change)
+            if callback is not None:
+                callback(1, 1)
+        else:
+            shape = (batch, frames, *context.shape[2:])
+            if noise is None:
+                noise = torch.randn(shape, generator=generator, device=generator.device)
+            check_shape("noise", noise, "B F c h w", (batch if len(noise) != 1 else 1, *shape[1:]))
+            noise = noise.to(context).expand(shape)
+            present = standard[:, -1:]
+            x0 = sample_ddim(
+                lambda x, t: present + delta(x, t), noise, self.alphas_cumprod, steps, eta, generator, callback
+            )
+            latents = self.latents.inverse(x0)
+        settings = {"steps": steps, "eta": eta, "guidance": guidance}
+        return Rollout(latents, actions, self.name, generator.initial_seed(), settings)
+
+    def _check(self, context: Tensor, actions: Tensor) -> None:
+        c = self.config
+        check_shape("context", context, "B C c h w", (None, None, c.channels, c.size, c.size))
+        check_shape("actions", actions, "B F A", (len(context), None, len(ACTIONS)))
+        needed = c.num_context if c.present == "concat" else 1
+        if context.shape[1] < needed:
+            check_shape("context", context, "B C c h w", (None, needed, c.channels, c.size, c.size))
+        if not 1 <= actions.shape[1] <= c.horizon:
+            raise HorizonTooLong(
+                f"{actions.shape[1]} actions given, but this model predicts 1 to {c.horizon} frames; train one with a longer horizon"
+            )
+        check_finite_actions(actions)

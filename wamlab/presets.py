@@ -1,0 +1,143 @@
+"""How big everything is: `smoke` (seconds), `quick` (minutes on two CPU cores) and `paper` (the paper's scale, on a GPU)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wamlab.codecs.small_vae import SmallVaeConfig
+from wamlab.errors import UnknownName
+from wamlab.models.anchored_dit import AnchoredDiTConfig
+from wamlab.training.loop import TrainConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`."""
+
+    model: AnchoredDiTConfig
+    train: TrainConfig
+
+
+@dataclass(frozen=True)
+class CodecRecipe:
+    """The small codec and how it is trained, on `num_frames` frames spread evenly over the training scenes."""
+
+    model: SmallVaeConfig
+    train: TrainConfig
+    num_frames: int = 4096
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Any field can be changed by a dotted key: `override(PRESETS["quick"], {"direct.train.steps": 100})`.
+
+    Attributes:
+        resolution: of the square frames, pixels; codec: as `load_codec` takes it.
+        num_context, horizon: frames of a window, at the dataset's rate; stride: between the starts of training windows.
+        direct, diffusion, small_vae: what is trained, by the model's name.
+        sampler_steps, guidance: of DDIM.
+        eval_scenes, windows_per_scene: at most so many scenes of the test split, and windows of each.
+        seeds: of the training runs that a study compares; the first is the default.
+    """
+
+    name: str
+    resolution: int
+    codec: str
+    num_context: int
+    horizon: int
+    direct: Recipe
+    diffusion: Recipe
+    small_vae: CodecRecipe
+    stride: int = 1
+    sampler_steps: int = 10
+    guidance: float = 1.0
+    eval_scenes: int = 24
+    windows_per_scene: int = 2
+    seeds: tuple[int, ...] = (0,)
+
+
+_TINY = {"dim": 32, "depth": 2, "heads": 2, "num_frequencies": 16}
+_TINY_TRAIN = TrainConfig(steps=20, batch_size=8, warmup_steps=5, checkpoint_every=10, val_batches=1)
+_PAPER = {
+    "present": "pooled",
+    "actions": ("steering_rad", "accel_mps2"),
+    "dim": 256,
+    "depth": 4,
+    "heads": 4,
+    "patch": 4,
+}
+#: Adam at a constant 1e-4, batch 64, 100 epochs, clip 1, EMA 0.999.
+_PAPER_TRAIN = TrainConfig(
+    epochs=100,
+    batch_size=64,
+    learning_rate=1e-4,
+    weight_decay=0.0,
+    betas=(0.9, 0.999),
+    schedule="constant",
+    warmup_steps=0,
+    checkpoint_every=1000,
+    val_batches=16,
+    log_every=50,
+    workers=4,
+)
+
+SMOKE = Preset(
+    name="smoke",
+    resolution=128,
+    codec="small-vae",
+    num_context=1,
+    horizon=4,
+    direct=Recipe(AnchoredDiTConfig(objective="direct", **_TINY), _TINY_TRAIN),
+    diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_TINY), _TINY_TRAIN),
+    small_vae=CodecRecipe(
+        SmallVaeConfig(width=32, encoder_blocks=1, decoder_blocks=1),
+        TrainConfig(steps=10, batch_size=8, warmup_steps=2, checkpoint_every=10, val_batches=1),
+        num_frames=64,
+    ),
+    stride=4,
+    sampler_steps=4,
+    eval_scenes=3,
+    windows_per_scene=1,
+)
+
+QUICK = Preset(
+    name="quick",
+    resolution=128,
+    codec="small-vae",
+    num_context=1,
+    horizon=4,
+    direct=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=500)),
+    diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=1000)),
+    small_vae=CodecRecipe(
+        SmallVaeConfig(),
+        TrainConfig(steps=6000, batch_size=16, learning_rate=2e-3, warmup_steps=100, checkpoint_every=500),
+    ),
+)
+
+PAPER = Preset(
+    name="paper",
+    resolution=256,
+    codec="sd-vae",
+    num_context=1,
+    horizon=16,
+    direct=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
+    diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER), _PAPER_TRAIN),
+    small_vae=CodecRecipe(
+        SmallVaeConfig(width=192, encoder_blocks=4, decoder_blocks=8),
+        TrainConfig(steps=50_000, batch_size=64, checkpoint_every=1000, workers=4),
+        num_frames=25_000,
+    ),
+    sampler_steps=50,
+    eval_scenes=150,
+    windows_per_scene=1,
+    seeds=(0, 1, 2),
+)
+
+PRESETS = {preset.name: preset for preset in (SMOKE, QUICK, PAPER)}
+
+
+def get_preset(name: str) -> Preset:
+    """The preset of this name. Raises `UnknownName`."""
+    if name not in PRESETS:
+        raise UnknownName("preset", name, PRESETS)
+    return PRESETS[name]

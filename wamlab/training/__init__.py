@@ -1,0 +1,7 @@
+"""The one training loop, its checkpoints, and what trains a named model on a named dataset."""
+
+from wamlab.training.command import TRAINABLE, train
+from wamlab.training.fitting import fit_or_load, run_folder
+from wamlab.training.loop import BatchOrder, TrainConfig, fit, generator_for
+
+__all__ = ["TRAINABLE", "BatchOrder", "TrainConfig", "fit", "fit_or_load", "generator_for", "run_folder", "train"]

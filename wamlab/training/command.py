@@ -1,0 +1,70 @@
+"""What `wamlab train` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from wamlab.codecs import SMALL_VAE, SmallVae, load_codec
+from wamlab.config import override
+from wamlab.errors import InvalidParameter, UnknownName
+from wamlab.models import MODELS
+from wamlab.training.codec import train_small_vae
+from wamlab.training.fitting import fit_or_load, run_folder
+
+if TYPE_CHECKING:
+    from wamlab.presets import Preset
+
+#: Every name that `train` takes.
+TRAINABLE = (*(name for name in MODELS if name != "copy"), SmallVae.name)
+
+
+def train(
+    model_name: str,
+    dataset_name: str = "synthetic",
+    preset: str | Preset = "quick",
+    overrides: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    *,
+    seed: int | None = None,
+    output: Path | str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train a world model, or `small-vae`, and return the folder of its run (for small-vae, its weights file).
+
+    Args:
+        overrides: dotted keys into the preset; `train.…` and `model.…` are short for those of this model's recipe.
+        resume: go on from the last checkpoint. Without it a run that was cut short is refused; a finished one is never repeated.
+        seed: the preset's first by default.
+        output: only for small-vae, the folder for weights and model card. By default that of the package: it replaces the included ones.
+
+    Raises `UnknownName`, `InvalidParameter`, the dataset's errors, and what `fit` raises.
+    """
+    from wamlab.data import open_dataset
+    from wamlab.data.latents import LatentStore
+    from wamlab.presets import get_preset
+
+    if model_name not in TRAINABLE:
+        raise UnknownName("model to train", model_name, TRAINABLE)
+    if output is not None and model_name != SmallVae.name:
+        raise InvalidParameter("output is only for small-vae; world models are kept in the runs folder (WAMLAB_RUNS)")
+    changes = {_full_key(model_name, key): value for key, value in (overrides or {}).items()}
+    preset = override(get_preset(preset) if isinstance(preset, str) else preset, changes)
+    seed = preset.seeds[0] if seed is None else seed
+    dataset = open_dataset(dataset_name)
+    if model_name == SmallVae.name:
+        options = "".join(f" --set {key}={value}" for key, value in changes.items())
+        command = f"wamlab train {model_name} --dataset {dataset_name} --preset {preset.name}{options}"
+        return train_small_vae(dataset, preset, Path(output or SMALL_VAE.parent), command, seed, resume, progress)
+    codec = load_codec(preset.codec, "cuda" if torch.cuda.is_available() else "cpu")
+    store = LatentStore(dataset, codec, preset.resolution)
+    fit_or_load(model_name, preset, dataset, codec, store, seed, progress, resume)
+    return run_folder(model_name, preset, dataset, codec, seed)
+
+
+def _full_key(model_name: str, key: str) -> str:
+    """`train.steps` of small-vae is `small_vae.train.steps` of the preset; full keys stay."""
+    return f"{model_name.replace('-', '_')}.{key}" if key.split(".")[0] in ("train", "model") else key

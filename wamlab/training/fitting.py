@@ -1,0 +1,100 @@
+"""A named world model, trained on a dataset: what notebooks call."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+from torch import nn
+
+from wamlab.config import digest, runs_dir, to_dict
+from wamlab.errors import DatasetIncomplete
+from wamlab.models import build_model, model_config
+from wamlab.training.loop import fit, seeded, spread
+from wamlab.types import Codec, Scene
+
+if TYPE_CHECKING:
+    from wamlab.data import Dataset
+    from wamlab.data.latents import LatentStore
+    from wamlab.presets import Preset
+
+#: The training windows from which normalisation statistics are taken, evenly spaced.
+STATISTICS_WINDOWS = 512
+
+
+def fit_or_load(
+    model_name: str,
+    preset: Preset,
+    dataset: Dataset,
+    codec: Codec,
+    store: LatentStore,
+    seed: int = 0,
+    progress: bool = True,
+    resume: bool = True,
+) -> nn.Module:
+    """The model, trained: from an earlier call where everything that decides its weights was the same, else by training it now.
+
+    Its run lives in `run_folder`; one that was cut short goes on where it was, and a second process waits for the first. Returns the
+    moving average in eval mode. Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), and what `fit` raises.
+    """
+    from wamlab.data.windows import LatentWindows, collate
+
+    model = seeded(seed, build_model, model_name, preset, codec)
+    if model_name == "copy":
+        return model.eval()
+    train_set, val_set = (
+        LatentWindows(scenes_of(dataset, split), store, preset.num_context, preset.horizon, preset.stride)
+        for split in ("train", "val")
+    )
+
+    def prepare(model: nn.Module) -> None:
+        model.fit_normalization([collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])])
+
+    folder = run_folder(model_name, preset, dataset, codec, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    main = int(os.environ.get("RANK", 0)) == 0  # the processes of one distributed run share the lock
+    with FileLock(folder / ".lock") if main else nullcontext():
+        return fit(
+            model,
+            train_set,
+            val_set,
+            getattr(preset, model_name).train,
+            folder,
+            identity=_identity(model_name, preset, dataset, codec),
+            prepare=prepare,
+            collate=collate,
+            seed=seed,
+            resume=resume,
+            progress=progress,
+        )
+
+
+def run_folder(model_name: str, preset: Preset, dataset: Dataset, codec: Codec, seed: int = 0) -> Path:
+    """`runs/models/<model>-<digest>`: the digest is of all that decides the weights (model, training settings, data, codec, seed)."""
+    settings = getattr(preset, model_name).train.identity()
+    return (
+        runs_dir() / "models" / f"{model_name}-{digest(_identity(model_name, preset, dataset, codec), settings, seed)}"
+    )
+
+
+def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
+    """The scenes of a split. Raises `DatasetIncomplete` when there are none."""
+    scenes = dataset.scenes(split)
+    if not scenes:
+        raise DatasetIncomplete(f"dataset {dataset.name} has no {split} scene; training needs some in train and val")
+    return scenes
+
+
+def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec) -> dict[str, Any]:
+    return {
+        "model": {"name": model_name, **to_dict(model_config(model_name, preset, codec))},
+        "data": {
+            "dataset": dataset.fingerprint,
+            "codec": codec.digest,
+            "resolution": preset.resolution,
+            "stride": preset.stride,
+        },
+    }
