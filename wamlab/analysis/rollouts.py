@@ -72,27 +72,28 @@ class RolloutStudy:
 def study(
     dataset: str = "synthetic",
     preset: str = "quick",
-    num_scenes: int = 40,
+    num_scenes: int = 0,
     num_shown: int = 4,
-    steps: int = 10,
+    steps: int = 0,
     seed: int = 0,
     models: Sequence[str] = MODELS,
     overrides: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> RolloutStudy:
-    """Train or load each model, roll it out on one window of each held-out scene, and measure it."""
+    """Train or load each model, roll it out on one window of each held-out scene, and measure it.
+
+    `num_scenes` and `steps` of 0 mean the preset's `eval_scenes` and `sampler_steps`.
+    """
     from wamlab.codecs import load_codec
     from wamlab.data import open_dataset
     from wamlab.data.latents import LatentStore
-    from wamlab.errors import UnknownName
-    from wamlab.presets import PRESETS
+    from wamlab.presets import get_preset
     from wamlab.training import fit_or_load
 
+    settings = override(get_preset(preset), overrides or {})
+    num_scenes, steps = num_scenes or settings.eval_scenes, steps or settings.sampler_steps
     if num_scenes < 2:
         raise InvalidParameter(f"num_scenes must be at least 2 for an interval, not {num_scenes}")
-    if preset not in PRESETS:
-        raise UnknownName("preset", preset, PRESETS)
-    settings = override(PRESETS[preset], overrides or {})
     data, codec = open_dataset(dataset), load_codec(settings.codec)
     store = LatentStore(data, codec, settings.resolution)
     trained = {name: fit_or_load(name, settings, data, codec, store, seed, progress) for name in models}
