@@ -52,6 +52,7 @@ def test_a_failing_cell_leaves_a_page_with_the_error_at_its_place(project, capsy
     assert 'id="failed"' in page
     assert "ZeroDivisionError" in page
     assert "This run failed." in page
+    assert "<span>Not run</span>" in page
     assert "did not finish" in (project / "reports" / "index.html").read_text()
     assert runs.find_completed("02_fails", "x") is None
 

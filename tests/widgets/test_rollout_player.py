@@ -12,6 +12,7 @@ from PIL import Image
 from wamlab.errors import InvalidAction, InvalidParameter, InvalidShape, UnknownName
 from wamlab.notebooks.export import export
 from wamlab_widgets import RolloutPlayer
+from wamlab_widgets.base import STATIC
 
 
 def scene(name="scene-0001", frames=5, size=(24, 32), seed=0, **changes):
@@ -180,3 +181,42 @@ def test_empty_and_broken_states_are_visible(tmp_path, visit):
     assert "No scenes to show" in page.text_content(".wrp >> nth=0")
     assert "could not be decoded" in page.text_content('.wrp[data-state="error"] .wrp-state')
     assert page.get_by_role("button", name="Try again").is_visible()
+
+
+LIVE = """async ([source, state, strips]) => {
+  const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  const listeners = {};
+  const model = {
+    get: (k) => state[k],
+    set: (k, v) => { state[k] = v; (listeners["change:" + k] ?? []).forEach((f) => f()); },
+    on: (e, f) => (listeners[e] ??= []).push(f),
+    off: (e, f) => { listeners[e] = (listeners[e] ?? []).filter((g) => g !== f); },
+    save_changes() {},
+    send(message) {
+      globalThis.asked = (globalThis.asked ?? 0) + 1;
+      const bytes = strips.map((s) => Uint8Array.from(atob(s), (c) => c.charCodeAt(0)));
+      const reply = globalThis.asked === 1 ? { id: message.id, error: "ValueError: no such road" }
+        : { id: message.id, mime: "image/webp", rows: state._catalog[0].rows };
+      setTimeout(() => listeners["msg:custom"].forEach((f) => f(reply, bytes.map((b) => new DataView(b.buffer)))), 0);
+    },
+  };
+  globalThis.close_player = module.default.render({ model, el: document.body });
+}"""
+
+
+@pytest.mark.browser
+def test_live_it_asks_the_kernel_and_shows_its_errors(tmp_path, visit):
+    player = RolloutPlayer([scene()])
+    state = {k: v for k, v in player.static_state().items() if k != "_strips"}
+    strips = [base64.b64encode(player.strip(0, row)).decode() for row in state["_catalog"][0]["rows"]]
+    (tmp_path / "empty.html").write_text("<!doctype html><title>x</title><link rel=icon href=data:,>")
+    seen = visit(tmp_path / "empty.html")
+    seen.page.evaluate(LIVE, [STATIC.joinpath("rollout_player.js").read_text(), state, strips])
+    seen.page.wait_for_selector('.wrp[data-state="error"]')
+    assert "no such road" in seen.page.text_content(".wrp-state")
+    seen.page.get_by_role("button", name="Try again").click()
+    seen.page.wait_for_selector('.wrp[data-state="ready"]')
+    middle = "c => c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data[3]"
+    assert seen.page.eval_on_selector(".wrp canvas", middle) == 255
+    seen.page.evaluate("close_player()")
+    assert seen.console == []

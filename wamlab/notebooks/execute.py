@@ -180,6 +180,8 @@ def title_of(source: str) -> str:
 
 
 def _doing(cell: Any) -> str:
+    if "injected-parameters" in cell.metadata.get("tags", []):
+        return "Parameters as given"
     return "Parameters" if "parameters" in " ".join(cell.metadata.get("tags", [])) else title_of(cell.source)
 
 

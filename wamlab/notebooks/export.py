@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -39,6 +40,7 @@ class Block:
     code: list[tuple[str, Markup]] = field(default_factory=list)
     log: Markup = Markup("")
     failed: bool = False
+    label: str = "Code"
 
     @property
     def fold_title(self) -> str:
@@ -134,6 +136,7 @@ def environment() -> Environment:
     made.globals["css"] = Markup((HERE / "static" / "page.css").read_text("utf-8"))
     made.globals["js"] = Markup((HERE / "static" / "page.js").read_text("utf-8"))
     made.filters["minutes"] = lambda s: f"{s:.0f} s" if s < 90 else f"{s / 60:.0f} min"
+    made.filters["quoted"] = lambda value: shlex.quote(str(value))
     made.filters["day"] = lambda stamp: stamp.replace("T", " ")[:16]
     return made
 
@@ -170,7 +173,8 @@ class _Reader:
 
     def _code(self, cell: Any) -> None:
         last = self.blocks[-1] if self.blocks else None
-        block = last if last and not last.prose and not last.outputs else Block()
+        stopped = any(b.failed for b in self.blocks)
+        block = last if last and not last.prose and not last.outputs else Block(label="Not run" if stopped else "Code")
         if block is not last:
             self.blocks.append(block)
         if cell.source.strip():
