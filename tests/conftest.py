@@ -1,8 +1,12 @@
-"""Fixtures that several folders of tests use."""
+"""Fixtures that several folders of tests use: a small dataset, a project of its own, a browser that can reach nothing."""
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
@@ -25,3 +29,63 @@ def dataset_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(dataset_root: Path) -> Dataset:
     return open_dataset(dataset_root)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project as the working directory: everything wamlab writes lands in it."""
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("WAMLAB_DATA", "WAMLAB_RUNS", "WAMLAB_REPORTS"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    path = os.environ.get("WAMLAB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if not path:
+        pytest.skip("no Chromium: install Debian's `chromium`, or name another one in WAMLAB_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """An open page with what it asked for and complained about."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.console: list[str] = []
+        page.on("request", lambda r: self.requests.append(r.url))
+        page.on("console", lambda m: self.console.append(m.text))
+        page.on("pageerror", lambda e: self.console.append(str(e)))
+
+    @property
+    def left_the_page(self) -> list[str]:
+        return [url for url in self.requests[1:] if not url.startswith(("data:", "blob:"))]
+
+    def pixels(self, selector: str) -> str:
+        return self.page.eval_on_selector(selector, "canvas => canvas.toDataURL()")
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Any]:
+    """`visit(path, width=…, color_scheme=…)` opens a file with the network cut."""
+    contexts = []
+
+    def open_page(path: Path, width: int = 1200, **options: Any) -> Visit:
+        context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
+        contexts.append(context)
+        visited = Visit(context.new_page())
+        visited.page.goto(path.resolve().as_uri())
+        return visited
+
+    yield open_page
+    for context in contexts:
+        context.close()

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wamlab.errors import InvalidParameter, InvalidShape
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+#: WebP cannot be wider or higher than this many pixels.
+WEBP_LIMIT_PX = 16383
+FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 def to_model(frames: Tensor) -> Tensor:
@@ -18,3 +28,76 @@ def to_uint8(frames: Tensor) -> Tensor:
     import torch
 
     return frames.float().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def to_hwc(frames: Tensor | np.ndarray) -> np.ndarray:
+    """(..., 3, H, W) uint8 tensor or array -> (..., H, W, 3) uint8 array."""
+    array = frames if isinstance(frames, np.ndarray) else frames.cpu().numpy()
+    if array.ndim < 3 or array.shape[-3] != 3 or array.dtype != np.uint8:
+        raise InvalidShape(f"frames must be (..., 3, H, W) uint8, not {tuple(array.shape)} {array.dtype}")
+    return np.ascontiguousarray(np.moveaxis(array, -3, -1))
+
+
+def encode_image(frame: np.ndarray, format: str = "JPEG", quality: int = 85) -> bytes:
+    """One (H, W, 3) uint8 frame as the bytes of an image file; `format` is one of `FORMATS`."""
+    from PIL import Image
+
+    if format.upper() not in FORMATS:
+        raise InvalidParameter(f"no image format {format!r}; known: {', '.join(FORMATS)}")
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        raise InvalidShape(f"a frame must be (H, W, 3) uint8, not {tuple(frame.shape)} {frame.dtype}")
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(frame)).save(buffer, format=format.upper(), quality=quality)
+    return buffer.getvalue()
+
+
+def tile(frames: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """(T, H, W, 3) frames side by side, row by row: one (rows * H, columns * W, 3) picture, black where T does not fill it."""
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise InvalidShape(f"frames must be (T, H, W, 3) uint8 with T > 0, not {tuple(frames.shape)} {frames.dtype}")
+    count, height, width, _ = frames.shape
+    columns = min(count, columns or count)
+    rows = -(-count // columns)
+    padded = np.zeros((rows * columns, height, width, 3), np.uint8)
+    padded[:count] = frames
+    grid = padded.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(rows * height, columns * width, 3)
+
+
+def strip(frames: np.ndarray, quality: int = 80, format: str = "WEBP") -> bytes:
+    """(T, H, W, 3) frames as one image: a single row, or several full ones where the row would be wider than WebP allows.
+
+    A reader finds frame t at column `t % columns` and row `t // columns`, with `columns = image width // W`.
+    """
+    if frames.ndim == 4 and frames.shape[2] > WEBP_LIMIT_PX:
+        raise InvalidShape(f"a frame {frames.shape[2]} pixels wide does not fit a WebP image (at most {WEBP_LIMIT_PX})")
+    columns = WEBP_LIMIT_PX // max(1, frames.shape[2]) if frames.ndim == 4 else None
+    return encode_image(tile(frames, columns), format, quality)
+
+
+def write_mp4(path: Path | str, frames: np.ndarray, fps: float = 2.0) -> Path:
+    """(T, H, W, 3) uint8 frames as an MP4 file, H.264 where the encoder is built in and MPEG-4 otherwise.
+
+    Both need even sides: an odd last row or column is repeated. The file is written aside and renamed.
+    """
+    from fractions import Fraction
+
+    import av
+
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise InvalidShape(f"frames must be (T, H, W, 3) uint8 with T > 0, not {tuple(frames.shape)} {frames.dtype}")
+    height, width = frames.shape[1:3]
+    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    with av.open(str(aside), "w", format="mp4") as container:
+        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "18"} if codec == "libx264" else {"qscale": "3"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+    return aside.replace(path)

@@ -1,1 +1,5 @@
 """Widgets (anywidget): one .py and one plain ES module of the same name each. May import wamlab.types and wamlab.render only."""
+
+from wamlab_widgets.rollout_player import RolloutPlayer
+
+__all__ = ["RolloutPlayer"]

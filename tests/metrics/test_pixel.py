@@ -1,0 +1,61 @@
+import doctest
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from wamlab.errors import InvalidShape
+from wamlab.metrics import pixel
+
+
+@pytest.fixture
+def pair():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 256, (2, 3, 3, 40, 48), generator=generator, dtype=torch.uint8)
+    noise = torch.randint(0, 40, target.shape, generator=generator, dtype=torch.uint8)
+    return (target // 2 + noise), target
+
+
+def test_examples():
+    assert doctest.testmod(pixel).failed == 0
+
+
+def test_agrees_with_scikit_image(pair):
+    preds, target = pair
+    for at in ((0, 0), (1, 2)):
+        a, b = (x[at].permute(1, 2, 0).numpy() for x in pair)
+        assert float(pixel.psnr(preds, target)[at]) == pytest.approx(peak_signal_noise_ratio(b, a), rel=1e-5)
+        theirs = structural_similarity(
+            a, b, gaussian_weights=True, use_sample_covariance=False, channel_axis=2, data_range=255
+        )
+        assert float(pixel.ssim(preds, target)[at]) == pytest.approx(
+            theirs, abs=0.02
+        )  # they crop the border, torchmetrics pads it
+
+
+def test_equal_frames(pair):
+    frames = pair[0]
+    assert torch.all(pixel.rmse(frames, frames) == 0)
+    assert torch.all(pixel.psnr(frames, frames) == float("inf"))
+    assert torch.allclose(pixel.ssim(frames, frames), torch.ones(2, 3))
+
+
+def test_blur_lowers_sharpness(pair):
+    frames = pair[1]
+    blurred = torch.nn.functional.avg_pool2d(frames.flatten(0, 1).float(), 3, 1, 1).to(torch.uint8).view_as(frames)
+    assert torch.all(pixel.sharpness(blurred) < 0.6 * pixel.sharpness(frames))
+
+
+def test_cosine_against_numpy():
+    a, b = (torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    x, y = a[1, 2].numpy().ravel(), b[1, 2].numpy().ravel()
+    expected = x @ y / np.linalg.norm(x) / np.linalg.norm(y)
+    assert float(pixel.cosine_similarity(a, b)[1, 2]) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_shapes_and_types_are_named(pair):
+    with pytest.raises(InvalidShape, match=r"one shape .* not \(2, 3, 3, 40, 48\) and \(3, 3, 40, 48\)"):
+        pixel.rmse(pair[0], pair[1][0])
+    with pytest.raises(InvalidShape, match="to_uint8"):
+        pixel.psnr(pair[0].float(), pair[1].float())

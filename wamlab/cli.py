@@ -1,0 +1,167 @@
+"""`wamlab`: a thin shell over the package. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wamlab.errors import InvalidParameter, WamlabError
+
+#: click's base of errors in the command line itself, wherever this version of typer keeps it.
+_USAGE_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+app = typer.Typer(
+    help="The notebook-driven workbench for world-action models of driving.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Make and look after datasets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Preset = Annotated[str | None, typer.Option(help="Sizes and budgets: smoke, quick or paper.")]
+Dataset = Annotated[str | None, typer.Option(help="synthetic, nuscenes, or a path.")]
+Seconds = Annotated[float | None, typer.Option(min=0.1, help="Longest time one cell may take, in seconds.")]
+
+
+@data_app.command()
+def synth(
+    out: Annotated[Path | None, typer.Option(help="Where to write it [default: data/synthetic].")] = None,
+    scenes: Annotated[int, typer.Option(min=1, help="Number of drives.")] = 160,
+    seed: Annotated[int, typer.Option(help="Decides every road, car and cloud.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 means one a core.")] = 0,
+) -> None:
+    """Make the embedded dataset: a procedural driving world in the nuScenes format."""
+    from wamlab.config import data_dir
+    from wamlab.world import synthesize
+
+    synthesize(out or data_dir() / "synthetic", num_scenes=scenes, seed=seed, workers=workers or os.cpu_count() or 1)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="A model's name, e.g. direct or diffusion.")],
+    dataset: Annotated[str, typer.Option(help="synthetic, nuscenes, or a path.")] = "synthetic",
+    preset: Annotated[str, typer.Option(help="smoke, quick or paper.")] = "quick",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one field of the preset.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+) -> None:
+    """Train one world model into a run folder."""
+    overrides = dict(_pair(item) for item in set_ or [])
+    from wamlab import training
+
+    training.train(model, dataset, preset, overrides, resume)
+
+
+@app.command()
+def run(
+    notebooks: Annotated[list[str], typer.Argument(metavar="NOTEBOOK…", help="Paths, names or numbers (05).")],
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A parameter; also accepted as: -p NAME VALUE."),
+    ] = None,
+    preset: Preset = None,
+    dataset: Dataset = None,
+    timeout: Seconds = None,
+) -> None:
+    """Run notebooks headless, each into a run folder with its page."""
+    from wamlab.notebooks.report import run_notebooks
+
+    given = dict(_pair(item) for item in parameter or [])
+    given |= {k: v for k, v in (("preset", preset), ("dataset", dataset)) if v is not None}
+    raise typer.Exit(0 if run_notebooks(notebooks, given, timeout_s=timeout) else 1)
+
+
+@app.command()
+def report(
+    preset: Annotated[str, typer.Option(help="Sizes and budgets: smoke, quick or paper.")] = "quick",
+    dataset: Annotated[str, typer.Option(help="synthetic, nuscenes, or a path.")] = "synthetic",
+    timeout: Seconds = None,
+) -> None:
+    """Run every notebook that changed, export the pages, write reports/index.html."""
+    from wamlab.notebooks.report import report_all
+
+    raise typer.Exit(0 if report_all({"preset": preset, "dataset": dataset}, timeout_s=timeout) else 1)
+
+
+@app.command()
+def lab(port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8888) -> None:
+    """Open JupyterLab on the notebooks."""
+    import shutil
+    import socket
+    import subprocess
+
+    from wamlab.config import project_root
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise WamlabError(
+                f"port {port} is taken; choose another with: wamlab lab --port {port % 65535 + 1}"
+            ) from None
+    beside = Path(sys.executable).with_name("jupyter-lab")
+    jupyter = str(beside) if beside.exists() else shutil.which("jupyter-lab")
+    if not jupyter:
+        raise WamlabError("jupyter-lab is not installed; run: pip install jupyterlab")
+    root = [] if os.name == "nt" or os.geteuid() else ["--allow-root"]
+    folder = project_root() / "notebooks"
+    command = [jupyter, f"--port={port}", "--ServerApp.port_retries=0", f"--notebook-dir={folder}", *root]
+    raise typer.Exit(subprocess.run(command).returncode)
+
+
+def _pair(item: str) -> tuple[str, str]:
+    key, separator, value = item.partition("=")
+    if not separator or not key:
+        raise InvalidParameter(f"expected NAME=VALUE, got {item!r}")
+    return key, value
+
+
+def _join_pairs(arguments: list[str]) -> list[str]:
+    """`-p name value` (papermill's way) as `-p name=value`."""
+    joined, rest = [], iter(arguments)
+    for argument in rest:
+        joined.append(argument)
+        if argument in ("-p", "--parameter"):
+            name = next(rest, None)
+            if name is None:
+                break
+            if "=" not in name:
+                value = next(rest, None)
+                if value is None:
+                    raise InvalidParameter(f"parameter {name!r} has no value; write: -p {name} VALUE")
+                name = f"{name}={value}"
+            joined.append(name)
+    return joined
+
+
+def main() -> None:
+    """The `wamlab` command: a mistake of the user's is one line and status 2, an interrupt is status 130."""
+    try:
+        status = app(args=_join_pairs(sys.argv[1:]), prog_name="wamlab", standalone_mode=False)
+    except WamlabError as error:
+        print(f"wamlab: {' '.join(str(error).split())}", file=sys.stderr)
+        status = 2
+    except _USAGE_ERROR as error:
+        text = error.format_message()
+        helps = type(error).__name__ == "NoArgsIsHelpError"
+        print(text if helps else f"wamlab: {' '.join(text.split())} (see: wamlab --help)", file=sys.stderr)
+        status = 2
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status or 0)
+
+
+if __name__ == "__main__":
+    main()

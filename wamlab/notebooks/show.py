@@ -1,0 +1,83 @@
+"""What a notebook displays so that a page can open with it and a run folder can keep it: the answer, the findings, the metrics.
+
+Each is an ordinary rich display: readable in JupyterLab, collected by the runner, set by the exporter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wamlab.types import Finding
+
+ANSWER_MIME = "application/vnd.wamlab.answer+json"
+FINDINGS_MIME = "application/vnd.wamlab.findings+json"
+METRICS_MIME = "application/vnd.wamlab.metrics+json"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to the notebook's question in a sentence or two, written by code from what was measured (Markdown)."""
+
+    text: str
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {
+            "text/plain": self.text,
+            "text/markdown": f"> **Answer.** {self.text}",
+            ANSWER_MIME: {"text": self.text},
+        }
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Named numbers for the run folder; shows as a small list."""
+
+    values: Mapping[str, float]
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        lines = [f"{name}: {value:.4g}" for name, value in self.values.items()]
+        plain = {k: (v if math.isfinite(v) else None) for k, v in self.values.items()}
+        return {"text/plain": "\n".join(lines), METRICS_MIME: plain}
+
+
+class Findings(tuple):
+    """A tuple of `Finding`s that displays as one table: claim, paper, measured with its interval, verdict."""
+
+    def __new__(cls, findings: Iterable[Finding]) -> Findings:
+        return super().__new__(cls, findings)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        rows = [dataclasses.asdict(f) for f in self]
+        return {"text/plain": self._text(), "text/html": self._html(), FINDINGS_MIME: rows}
+
+    def _text(self) -> str:
+        return "\n".join(f"{f.verdict}: {f.claim} {measured(f)} ({f.measured_on})" for f in self) or "no findings"
+
+    def _html(self) -> str:
+        if not self:
+            return '<p class="empty">Nothing was measured.</p>'
+        rows = "".join(
+            f'<tr><td class="claim">{html.escape(f.claim)}</td><td data-label="In the paper: ">{html.escape(f.paper)}</td>'
+            f'<td data-label="Here: ">{html.escape(measured(f))}</td>'
+            f'<td><span class="verdict {f.verdict.replace(" ", "-")}">{html.escape(f.verdict)}</span></td></tr>'
+            for f in self
+        )
+        on = html.escape("; ".join(dict.fromkeys(f.measured_on for f in self)))
+        head = "<tr><th>Claim</th><th>In the paper</th><th>Measured here [95 % interval]</th><th>Verdict</th></tr>"
+        note = f"<p class='note'>{on}.</p>"
+        return f'<table class="findings"><thead>{head}</thead><tbody>{rows}</tbody></table>{note}'
+
+
+def measured(f: Finding) -> str:
+    """`0.21 [0.18, 0.24] dB`"""
+    unit = f" {f.unit}" if f.unit else ""
+    return f"{_number(f.measured)} [{_number(f.interval[0])}, {_number(f.interval[1])}]{unit}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−") if math.isfinite(value) else "n/a"

@@ -1,0 +1,91 @@
+"""How every figure looks: one plotly template for light and dark, and one table of what each model is called and drawn as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import plotly.graph_objects as go
+
+from wamlab.errors import UnknownName
+
+
+class Style(NamedTuple):
+    """A model's colour, its name in figures, its line."""
+
+    color: str
+    label: str
+    dash: str = "solid"
+
+
+#: Colours after Okabe and Ito, chosen so that each stands out on white and on near-black. Truth is the same neutral everywhere.
+MODEL_STYLE = {
+    "truth": Style("#8a8a8a", "truth"),
+    "copy": Style("#d28e00", "copy of the present", "dot"),
+    "direct": Style("#2a86d1", "direct"),
+    "diffusion": Style("#d9541e", "diffusion"),
+    "calibrated": Style("#c2639b", "diffusion, calibrated", "dash"),
+    "jump": Style("#12a07a", "jump chain"),
+    "mlp": Style("#8c6bb1", "MLP", "dashdot"),
+}
+
+#: Text and lines in a grey that reads on both; a page replaces them by its own.
+_INK, _LINE, _GRID = "#7d8187", "rgba(128,128,128,.6)", "rgba(128,128,128,.2)"
+
+_AXIS = {
+    "gridcolor": _GRID,
+    "linecolor": _LINE,
+    "zerolinecolor": _LINE,
+    "ticks": "",
+    "automargin": True,
+    "zeroline": False,
+}
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {
+            "family": "-apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif",
+            "size": 14,
+            "color": _INK,
+        },
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": [s.color for s in MODEL_STYLE.values()],
+        "title": {"x": 0, "xanchor": "left", "xref": "container", "font": {"size": 16}},
+        "xaxis": _AXIS | {"showgrid": False, "showline": True},
+        "yaxis": _AXIS,
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": 1.02,
+            "xanchor": "left",
+            "yanchor": "bottom",
+            "bgcolor": "rgba(0,0,0,0)",
+        },
+        "margin": {"l": 8, "r": 8, "t": 84, "b": 8},
+        "hovermode": "x unified",
+        "hoverlabel": {"font": {"size": 13}},
+        "height": 420,
+    }
+)
+
+#: What a table calls each model: `table.rename(index=LABELS)`.
+LABELS = {name: style.label for name, style in MODEL_STYLE.items()}
+
+
+def style_of(model: str) -> Style:
+    """The style of a model; raises `UnknownName` for one that is not in `MODEL_STYLE`."""
+    if model not in MODEL_STYLE:
+        raise UnknownName("model in MODEL_STYLE", model, MODEL_STYLE)
+    return MODEL_STYLE[model]
+
+
+def row_styles(models: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The same table as a widget takes it: {"direct": {"color": …, "label": …}}."""
+    return {m: {"color": style_of(m).color, "label": style_of(m).label} for m in models}
+
+
+def transparent(color: str, alpha: float) -> str:
+    """`#rrggbb` as `rgba(…)`, for interval bands."""
+    r, g, b = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({r},{g},{b},{alpha})"
