@@ -21,15 +21,17 @@ _KERB_RADIUS_M = 5.0
 class Ground:
     """A `RoadMap` as tensors: the lookup grid, the samples of all centrelines, and a table of road properties."""
 
-    cells: Tensor  # (rows, columns, 2, 2): road, and sample in `samples`; road -1 for none
-    samples: Tensor  # (N, 5): x, y, cos, sin, curvature
+    cells: Tensor  # (4, rows * columns): nearest road and its sample in `samples`, second road (-1: none) and sample
+    columns: int
+    samples: Tensor  # (5, N): x, y, cos, sin, curvature
     first: Tensor  # (R,) first sample of each road
     last: Tensor
-    roads: Tensor  # (R, 6): half width, lanes, lane width, parking, pavement, style
-    crossings: Tensor  # (R, K, 2): s and half-extent, padded far away
-    noise: Tensor  # (256, 256) periodic, mean 0, deviation 1
+    roads: Tensor  # (6, R): half width, lanes, lane width, parking, pavement, style
+    crossings: Tensor  # (2, K, R): s and half-extent, padded far away
+    noise: Tensor  # (256 * 256,) periodic, mean 0, deviation 1
     verge: Tensor  # (3,) colour beyond the pavement
     paved: float  # share of the verge that is paved
+    side: int  # +1 right-hand traffic, -1 left-hand
 
 
 def noise_tile(seed: int = 7, size: int = 256, slope: float = 1.0) -> np.ndarray:
@@ -61,34 +63,39 @@ def make_ground(road_map: RoadMap, rng: np.random.Generator, device: torch.devic
     }[road_map.place]
 
     def tensor(a: object, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.as_tensor(np.asarray(a), dtype=dtype, device=device)
+        return torch.as_tensor(np.ascontiguousarray(a), dtype=dtype, device=device)
 
     return Ground(
-        tensor(cells, torch.int64), tensor(samples), tensor(first[:-1], torch.int64), tensor(first[1:] - 1, torch.int64), tensor(table),
-        tensor(crossings), tensor(noise_tile()), tensor(np.array(verge) * rng.uniform(0.85, 1.15)), float(road_map.place == "urban"),
-    )  # fmt: skip
+        tensor(cells.reshape(-1, 4).T, torch.int64),
+        cells.shape[1],
+        tensor(samples.T),
+        tensor(first[:-1], torch.int64),
+        tensor(first[1:] - 1, torch.int64),
+        tensor(np.array(table).T),
+        tensor(crossings.transpose(2, 1, 0)),
+        tensor(noise_tile().reshape(-1)),
+        tensor(np.array(verge) * rng.uniform(0.85, 1.15)),
+        float(road_map.place == "urban"),
+        road_map.side,
+    )
 
 
 def noise(tile: Tensor, x: Tensor, y: Tensor, cell_m: float) -> Tensor:
-    """Bilinear lookup of periodic noise; one texel is `cell_m` metres."""
-    n = tile.shape[0]
+    """Bilinear lookup of periodic noise at points (P,); one texel of the 256 x 256 tile is `cell_m` metres."""
     x, y = x / cell_m, y / cell_m
     x0, y0 = x.floor(), y.floor()
     fx, fy = x - x0, y - y0
-    xi, yi = x0.long() & (n - 1), y0.long() & (n - 1)
-    xj, yj = (xi + 1) & (n - 1), (yi + 1) & (n - 1)
-    flat = tile.reshape(-1)
-    low = torch.lerp(flat.index_select(0, yi * n + xi), flat.index_select(0, yi * n + xj), fx)
-    high = torch.lerp(flat.index_select(0, yj * n + xi), flat.index_select(0, yj * n + xj), fx)
+    xi, yi = x0.int() & 255, y0.int() & 255
+    xj, row, next_row = (xi + 1) & 255, yi * 256, ((yi + 1) & 255) * 256
+    low = torch.lerp(tile.index_select(0, row + xi), tile.index_select(0, row + xj), fx)
+    high = torch.lerp(tile.index_select(0, next_row + xi), tile.index_select(0, next_row + xj), fx)
     return torch.lerp(low, high, fy)
 
 
-def line(x: Tensor, width: Tensor | float, footprint: Tensor) -> Tensor:
+def line(x: Tensor, width: float, footprint: Tensor) -> Tensor:
     """Share of a pixel's footprint, centred at distance x, that a line of this width covers: (0..1)."""
     half, f = width / 2, footprint / 2
-    return (torch.minimum(x + f, x.new_tensor(half)) - torch.maximum(x - f, x.new_tensor(-half))).clamp(
-        min=0
-    ) / footprint
+    return ((x + f).clamp(max=half) - (x - f).clamp(min=-half)).clamp(min=0) / footprint
 
 
 def dashes(x: Tensor, period: float, on: float, footprint: Tensor) -> Tensor:
@@ -101,26 +108,23 @@ def dashes(x: Tensor, period: float, on: float, footprint: Tensor) -> Tensor:
     return (integral(x + footprint / 2) - integral(x - footprint / 2)) / footprint
 
 
-def road_coordinates(g: Ground, x: Tensor, y: Tensor, choice: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Points (P,) and their (P, 2) lookup (road, sample) -> road, s, d, and the cosine and sine of the road's direction there."""
-    road, i = choice[:, 0].clamp(min=0), choice[:, 1]
-    first, last = g.first[road], g.last[road]
-    for _ in range(2):
-        px, py, c, s, kappa = g.samples.index_select(0, i).unbind(1)
-        dx, dy = x - px, y - py
-        along, aside = dx * c + dy * s, dy * c - dx * s
-        step = torch.round(along / (1 - kappa * aside).clamp(min=0.3) / SPACING_M).long()
-        i = torch.minimum(torch.maximum(i + step, first), last)
-    px, py, c, s, kappa = g.samples.index_select(0, i).unbind(1)
+def mix(a: Tensor | tuple, b: Tensor | tuple, share: Tensor) -> Tensor:
+    """(3, P) blend of two colours, each (3, P), (3, 1) or three numbers."""
+    a, b = (c if isinstance(c, Tensor) else share.new_tensor(c)[:, None] for c in (a, b))
+    return a + (b - a) * share
+
+
+def road_coordinates(g: Ground, x: Tensor, y: Tensor, road: Tensor, i: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Points (P,), their road and a sample of its centreline nearby -> s, d, and the cosine and sine of the road's direction there."""
+    first, last = g.first.index_select(0, road), g.last.index_select(0, road)
+    px, py, c, s, kappa = g.samples.index_select(1, i)
+    dx, dy = x - px, y - py
+    step = torch.round((dx * c + dy * s) / (1 - kappa * (dy * c - dx * s)).clamp(min=0.3) / SPACING_M).long()
+    i = torch.minimum(torch.maximum(i + step, first), last)
+    px, py, c, s, kappa = g.samples.index_select(1, i)
     dx, dy = x - px, y - py
     along, aside = dx * c + dy * s, dy * c - dx * s
-    return (
-        road,
-        (i - first) * SPACING_M + along / (1 - kappa * aside).clamp(min=0.3),
-        aside - kappa * along * along / 2,
-        c,
-        s,
-    )
+    return (i - first) * SPACING_M + along / (1 - kappa * aside).clamp(min=0.3), aside - kappa * along * along / 2, c, s
 
 
 def surface(
@@ -132,77 +136,86 @@ def surface(
         x, y: metres. across, along: size of the pixel's footprint at right angles to and along the view direction (ex, ey), metres.
 
     Returns:
-        albedo (P, 3), semantic class (P,), asphalt (P,): 1 on a carriageway.
+        albedo (3, P), semantic class (P,) uint8, asphalt (P,) bool: on a carriageway.
     """
-    rows, columns = g.cells.shape[:2]
-    cy, cx = (y / CELL_M).long().clamp(0, rows - 1), (x / CELL_M).long().clamp(0, columns - 1)
-    cell = g.cells.reshape(-1, 2, 2).index_select(0, cy * columns + cx)
-    road, s, d, c, sn = road_coordinates(g, x, y, cell[:, 0])
-    half, lanes, lane_m, parking, pavement, style = g.roads.index_select(0, road).unbind(1)
+    rows = g.cells.shape[1] // g.columns
+    cell = (y / CELL_M).int().clamp(0, rows - 1) * g.columns + (x / CELL_M).int().clamp(0, g.columns - 1)
+    road, sample, road2, sample2 = g.cells.index_select(1, cell)
+    road = road.clamp(min=0)
+    s, d, c, sn = road_coordinates(g, x, y, road, sample)
+    half, lanes, lane_m, parking, pavement, _ = g.roads.index_select(1, road)
     cos, sin = (ex * c + ey * sn).abs(), (ey * c - ex * sn).abs()
     f_d = torch.hypot(across * cos, along * sin)  # footprint across the road
     f_s = torch.hypot(across * sin, along * cos)
     kerb = d.abs() - half  # signed distance to the kerb
-
-    second = torch.nonzero(cell[:, 1, 0] >= 0)[:, 0]
+    second = torch.nonzero(road2 >= 0)[:, 0]
     if len(second):
-        road2, _, d2, _, _ = road_coordinates(g, x[second], y[second], cell[second, 1])
-        a, b = kerb[second], d2.abs() - g.roads[road2, 0]
-        r = _KERB_RADIUS_M
-        blend = torch.hypot((a - r).clamp(max=0), (b - r).clamp(max=0))  # circular fillet where both are within r
-        kerb = kerb.index_copy(0, second, torch.where((a < r) & (b < r), r - blend, torch.minimum(a, b)))
+        kerb = kerb.index_copy(0, second, _join(g, x[second], y[second], kerb[second], road2[second], sample2[second]))
 
-    gap = (s[:, None] - g.crossings[road, :, 0]).abs() - g.crossings[road, :, 1]
-    gap, which = gap.min(1)  # metres to the nearest crossing's mouth, negative inside
-    open_road = (gap > 0.0) & (d.abs() < half)
-
-    # paint: centre, lane dividers, edges, zebra, stop line
-    ad = d.abs()
-    yellow = torch.where(style == 0, line(ad - 0.16, 0.12, f_d), line(d, 0.14, f_d))
-    yellow = yellow * torch.where(style == 2, dashes(s, 9.0, 3.0, f_s), torch.ones_like(s))
-    yellow = yellow * (gap > 5.6)
-    nearest_divider = torch.round(ad / lane_m).clamp(min=1)
-    divider = line(ad - nearest_divider * lane_m, 0.13, f_d) * (nearest_divider < lanes) * dashes(s, 9.0, 3.0, f_s)
-    edge = line(ad - lanes * lane_m, 0.13, f_d) * (parking <= 0)
-    white = torch.maximum(divider, edge) * (gap > 5.6)
-    has_crossing = (g.crossings[road, which, 0] > -1e4) & (pavement > 0)
-    zebra = dashes(d + 40.0, 1.0, 0.5, f_d) * line(gap - 2.6, 2.6, f_s)
-    side_in = torch.where(s > g.crossings[road, which, 0], -d, d)  # approaching lanes, for right-hand traffic
-    stop = line(gap - 5.2, 0.4, f_s) * (side_in < -0.1) * (ad < lanes * lane_m)
-    white = torch.maximum(white, torch.maximum(zebra * (ad < half - 0.2), stop) * has_crossing)
-    white, yellow = white * open_road, yellow * open_road
-
-    # asphalt: grain, worn patches, darker wheel tracks
     fine = noise(g.noise, x, y, 0.06) * (0.06 / across).clamp(max=1)
     coarse = noise(g.noise, x, y, 1.3) * (2.6 / along).clamp(max=1)
-    in_lane = torch.remainder(ad, lane_m) / lane_m - 0.5
-    tracks = torch.exp(-(((in_lane.abs() - 0.24) / 0.1) ** 2)) * (lane_m / 8 / f_d).clamp(max=1)
-    base = 0.085 + 0.012 * coarse + 0.01 * fine - 0.01 * tracks
-    albedo = base[:, None] * base.new_tensor([1.0, 1.0, 1.03])
-    worn = (0.85 + 0.1 * coarse).clamp(0.5, 1)
-    albedo = torch.lerp(albedo, albedo.new_tensor(_PAINT).expand_as(albedo), (white * worn)[:, None])
-    albedo = torch.lerp(albedo, albedo.new_tensor(_YELLOW).expand_as(albedo), (yellow * worn)[:, None])
+    walk = pavement > 0
+    stone = 0.30 + 0.02 * coarse + 0.012 * fine
+    slab = torch.maximum(dashes(s, 1.5, 0.05, f_s), line(torch.remainder(kerb, 1.5) - 0.75, 0.05, f_d))
+    stone = torch.where(walk, stone - 0.07 * slab, 0.5 * stone)
+    tint = stone.new_tensor([1.0, 0.98, 0.94])[:, None]
 
     # kerb, pavement, verge; each edge blended over the footprint
-    def beyond(distance: Tensor) -> Tensor:
-        return ((kerb - distance) / f_d + 0.5).clamp(0, 1)[:, None]
+    def beyond(distance: Tensor | float) -> Tensor:
+        return ((kerb - distance) / f_d + 0.5).clamp(0, 1)
 
-    slab = torch.maximum(dashes(s, 1.5, 0.05, f_s), line(torch.remainder(kerb, 1.5) - 0.75, 0.05, f_d))
-    stone = (0.30 + 0.02 * coarse + 0.012 * fine - 0.07 * slab)[:, None] * albedo.new_tensor([1.0, 0.98, 0.94])
-    grass = g.verge * (1 + 0.18 * coarse + 0.25 * noise(g.noise, x, y, 0.21) * (0.4 / along).clamp(max=1))[:, None]
-    grass = torch.lerp(grass, stone * 0.8, g.paved)
-    walk = pavement > 0
-    shoulder = torch.where(walk[:, None], stone, albedo.new_tensor([0.16, 0.145, 0.12]) * (1 + 0.1 * fine)[:, None])
-    albedo = torch.lerp(
-        albedo,
-        torch.where(walk[:, None], albedo.new_tensor([0.42, 0.41, 0.4]).expand_as(albedo), shoulder),
-        beyond(0.0),
-    )
-    albedo = torch.lerp(albedo, shoulder, beyond(0.18))
-    albedo = torch.lerp(albedo, grass, beyond(torch.where(walk, pavement, torch.full_like(pavement, 0.8))))
+    grass = noise(g.noise, x, y, 0.21) * (0.4 / along).clamp(max=1)
+    verge = torch.lerp((1 + 0.18 * coarse + 0.25 * grass) * g.verge[:, None], stone * (0.8 * tint), g.paved)
+    margin = mix(stone * tint, verge, beyond(torch.where(walk, pavement, 0.8)))
+    margin = mix((0.42, 0.41, 0.4), margin, torch.where(walk, beyond(0.18), torch.ones_like(kerb)))
 
-    semantic = torch.full_like(road, int(Semantic.ROAD))
-    semantic[(white + yellow) > 0.5] = int(Semantic.MARKING)
+    base = 0.085 + 0.012 * coarse + 0.01 * fine
+    on_road = torch.nonzero(kerb < f_d)[:, 0]
+    inside = (v[on_road] for v in (s, d, f_d, f_s, coarse, half, lanes, lane_m, parking, pavement, road))
+    white, yellow, tracks = _paint(g, *inside)
+    worn = (0.85 + 0.1 * coarse[on_road]).clamp(0.5, 1)
+    asphalt = (base[on_road] - 0.01 * tracks) * base.new_tensor([1.0, 1.0, 1.03])[:, None]
+    asphalt = mix(mix(asphalt, _PAINT, white * worn), _YELLOW, yellow * worn)
+    albedo = margin.index_copy(1, on_road, mix(asphalt, margin[:, on_road], beyond(0.0)[on_road]))
+
+    semantic = torch.full_like(road, int(Semantic.ROAD), dtype=torch.uint8)
+    semantic[on_road[(white + yellow) > 0.5]] = int(Semantic.MARKING)
     semantic[kerb > 0] = int(Semantic.PAVEMENT)
-    semantic[kerb > torch.where(walk, pavement, torch.zeros_like(pavement))] = int(Semantic.TERRAIN)
-    return albedo.clamp(min=0.01), semantic, (kerb < 0).float()
+    semantic[kerb > torch.where(walk, pavement, 0.0)] = int(Semantic.TERRAIN)
+    return albedo.clamp(min=0.01), semantic, kerb < 0
+
+
+def _join(g: Ground, x: Tensor, y: Tensor, kerb: Tensor, road2: Tensor, sample2: Tensor) -> Tensor:
+    """Distance to the kerb of two roads together, with a circular fillet in the corners where they meet."""
+    d2 = road_coordinates(g, x, y, road2, sample2)[1]
+    other, r = d2.abs() - g.roads[0].index_select(0, road2), _KERB_RADIUS_M
+    fillet = r - torch.hypot((kerb - r).clamp(max=0), (other - r).clamp(max=0))
+    return torch.where((kerb < r) & (other < r), fillet, torch.minimum(kerb, other))
+
+
+def _paint(
+    g: Ground, s, d, f_d, f_s, coarse, half, lanes, lane_m, parking, pavement, road
+) -> tuple[Tensor, Tensor, Tensor]:
+    """White paint, yellow paint and wheel tracks at points on a carriageway, each (P,) in 0..1."""
+    style = g.roads[5].index_select(0, road)
+    at, extent = g.crossings.index_select(2, road)  # (K, P)
+    gap, which = ((s - at).abs() - extent).min(0)  # metres to the nearest crossing's mouth, negative inside
+    at = at.gather(0, which[None])[0]
+    ad = d.abs()
+    yellow = torch.where(style == 0, line(ad - 0.16, 0.12, f_d), line(d, 0.14, f_d))
+    interrupted = dashes(s, 9.0, 3.0, f_s)
+    yellow = torch.where(style == 2, yellow * interrupted, yellow)
+    nearest = torch.round(ad / lane_m).clamp(min=1)
+    divider = line(ad - nearest * lane_m, 0.13, f_d) * (nearest < lanes) * interrupted
+    edge = line(ad - lanes * lane_m, 0.13, f_d) * (parking <= 0)
+    white = torch.maximum(divider, edge)
+    zebra = dashes(d + 40.0, 1.0, 0.5, f_d) * line(gap - 2.6, 2.6, f_s) * (ad < half - 0.2)
+    approach = torch.where(s > at, -d, d) * g.side < -0.1  # on the lanes that lead to the crossing
+    stop = line(gap - 5.2, 0.4, f_s) * approach * (ad < lanes * lane_m)
+    marked = (at > -1e4) & (pavement > 0)
+    far = gap > 5.6
+    white = torch.where(far, white, torch.maximum(zebra, stop) * marked) * (gap > 0)
+    tracks = torch.exp(-((((torch.remainder(ad, lane_m) / lane_m - 0.5).abs() - 0.24) / 0.1) ** 2)) * (
+        lane_m / 8 / f_d
+    ).clamp(max=1)
+    return white, yellow * far, tracks

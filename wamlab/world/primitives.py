@@ -5,7 +5,7 @@ Arrays only: placing them is `scenery` and `traffic`, drawing them is `raster` a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 
 import numpy as np
@@ -108,27 +108,22 @@ def place(
     `colours` (N, 3) replaces the colour of the template's PAINT and CABIN shapes; `instances` (N,) numbers the copies.
     """
     n, p = len(poses), len(template)
-    c, s = np.cos(poses[:, 2]), np.sin(poses[:, 2])
-    tx, ty, tz = template.centre.T
-    centre = np.stack(
-        [
-            poses[:, :1] + c[:, None] * tx - s[:, None] * ty,
-            poses[:, 1:2] + s[:, None] * tx + c[:, None] * ty,
-            np.broadcast_to(tz, (n, p)),
-        ],
-        -1,
-    )
-    tile = {
-        f.name: np.tile(getattr(template, f.name), (n,) + (1,) * (getattr(template, f.name).ndim - 1))
-        for f in fields(template)
-    }
-    tile["centre"], tile["yaw"] = centre.reshape(-1, 3), (poses[:, 2:] + template.yaw).reshape(-1)
+    copies = template[np.tile(np.arange(p), n)]
+    tile = {f.name: getattr(copies, f.name) for f in fields(copies)}
     if colours is not None:
         painted = np.isin(tile["material"], (Material.PAINT, Material.CABIN))
         tile["colour"] = np.where(painted[:, None], np.repeat(colours, p, 0), tile["colour"])
     if instances is not None:
         tile["instance"] = np.repeat(instances, p)
-    return Primitives(**tile)
+    return place_each(Primitives(**tile), np.repeat(poses, p, 0))
+
+
+def place_each(shapes: Primitives, poses: np.ndarray) -> Primitives:
+    """Move N shapes, each given in a frame of its own, by the poses (N, 3) of these frames."""
+    c, s = np.cos(poses[:, 2]), np.sin(poses[:, 2])
+    x, y, z = shapes.centre.T
+    centre = np.stack([poses[:, 0] + c * x - s * y, poses[:, 1] + s * x + c * y, z], -1)
+    return replace(shapes, centre=centre, yaw=shapes.yaw + poses[:, 2])
 
 
 _RUBBER, _TROUSERS, _SKIN = (0.02, 0.02, 0.022), (0.05, 0.06, 0.1), (0.45, 0.28, 0.2)

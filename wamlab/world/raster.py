@@ -73,9 +73,7 @@ def rasterize(
     # pixels of every row interval
     first = torch.ceil(left * focal_px + width / 2 - 0.5).clamp(0, width).long()
     last = torch.floor(right * focal_px + width / 2 - 0.5).clamp(-1, width - 1).long()
-    count = (last - first + 1).clamp(min=0)
-    row = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-    column = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count - first).index_select(0, row)
+    row, column = _expand((last - first + 1).clamp(min=0), first)
     u = ((column + 0.5 - width / 2) / focal_px).float()
     w = _inverse_depth(near, row, u)
     candidate = row_c.index_select(0, row)
@@ -165,9 +163,7 @@ def _rows(c: Candidates, taper: Tensor, focal_px: float, width: int, height: int
     low, high = _bounds(c, torch.where(c.ellipsoid[:, None], torch.zeros_like(taper), taper))
     first = torch.ceil(low * focal_px + height / 2 - 0.5).clamp(0, height).long()
     last = torch.floor(high * focal_px + height / 2 - 0.5).clamp(-1, height - 1).long()
-    count = (last - first + 1).clamp(min=0)
-    m = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-    row = torch.arange(len(m), device=m.device) - (count.cumsum(0) - count - first).index_select(0, m)
+    m, row = _expand((last - first + 1).clamp(min=0), first)
     v = ((row + 0.5 - height / 2) / focal_px).float()
 
     planes, facing = _planes(c, taper)
@@ -222,3 +218,23 @@ def _inverse_depth(near: tuple[Tensor, Tensor, Tensor], row: Tensor, u: Tensor) 
     q2, q1, q0, b1, b0, k = quadric.index_select(0, row[ball]).unbind(1)
     x = u[ball]
     return w.index_copy(0, ball, (-(b1 * x + b0) + ((q2 * x + q1) * x + q0).clamp(min=0).sqrt()) / k)
+
+
+def spans(
+    x0: Tensor, x1: Tensor, y0: Tensor, y1: Tensor, frame: Tensor, shown: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor]:
+    """Every (box, pixel) pair of n rectangles given in pixels: the box's index, and the flat pixel index into (B, H, W)."""
+    left, top = torch.ceil(x0 - 0.5).clamp(0, width).long(), torch.ceil(y0 - 0.5).clamp(0, height).long()
+    columns = (torch.floor(x1 - 0.5).clamp(-1, width - 1).long() - left + 1).clamp(min=0)
+    rows = (torch.floor(y1 - 0.5).clamp(-1, height - 1).long() - top + 1).clamp(min=0) * shown
+    box, row = _expand(rows, top)
+    line, column = _expand(columns.index_select(0, box), left.index_select(0, box))
+    pixel = ((frame.index_select(0, box) * height + row) * width).index_select(0, line) + column
+    return box.index_select(0, line), pixel
+
+
+def _expand(count: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    """Runs of `count` consecutive numbers from `first`: for every number, which run it is of, and the number itself."""
+    run = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+    start = count.cumsum(0) - count - first
+    return run, torch.arange(len(run), device=count.device) - start.index_select(0, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from wamlab.world.camera import Camera
 from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M
 from wamlab.world.ground import make_ground
-from wamlab.world.primitives import Material, Primitives, Semantic, build, place, shape, vehicle_templates
+from wamlab.world.primitives import Material, Primitives, Semantic, build, place, place_each, shape, vehicle_templates
 from wamlab.world.raster import rasterize
 from wamlab.world.shade import Shapes, View, shade
 from wamlab.world.simulation import State, World
@@ -40,7 +40,7 @@ class Renderer:
         rng = np.random.default_rng(world.spec.seed)
         self.ground = make_ground(world.map, rng, self.device)
         self.light = torch.as_tensor(world.scenery.light, device=self.device)
-        self.templates = vehicle_templates()
+        self.bodies = _bodies(world)
         self.signals = _signal_sites(world)
         poles = [
             shape((x, y, 1.9), (0.06, 0.06, 1.9), (0.12, 0.12, 0.12), semantic=Semantic.POLE)
@@ -48,17 +48,17 @@ class Renderer:
         ]
         self.static = Primitives.concatenate([world.scenery.shapes, build(poles)])
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def __call__(self, states: list[State], rain_phase: bool = True) -> Frames:
         world, camera = self.world, self.camera
         ego = np.array([s.ego.pose for s in states])
         position, rotation = camera.pose(ego)
-        moving, frame, shadows = [], [], []
+        moving, frame, casters = [], [], []
         for k, state in enumerate(states):
             prims, casts = self._moving(state, ego[k])
             moving.append(prims)
             frame.append(np.full(len(prims), k))
-            shadows.append(torch.as_tensor(casts, dtype=torch.float32, device=self.device))
+            casters.append(np.concatenate([np.full((len(casts), 1), k), casts], 1))
         everything = Primitives.concatenate([self.static, *moving])
         shapes = Shapes(*(self._tensor(getattr(everything, f.name)) for f in fields(Primitives)))
         owner = self._tensor(np.concatenate([np.full(len(self.static), -1), *frame]))
@@ -72,30 +72,41 @@ class Renderer:
         rain = None
         if world.look.weather == "rain" and rain_phase:
             rain = self._tensor(np.array([(s.time_s * 7.31) % 1.0 for s in states])).float()
-        rgb, semantic, instance = shade(visible, shapes, self.ground, self.light, world.look, view, shadows, rain)
+        rgb, semantic, instance = shade(
+            visible,
+            shapes,
+            self.ground,
+            self.light,
+            world.look,
+            view,
+            self._tensor(np.concatenate(casters).T).float(),
+            rain,
+        )
         depth = torch.where(visible.w > 0, 1 / visible.w, torch.inf)
         return Frames(rgb, depth, semantic, instance)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, device=self.device)
 
+    def _heading(self, ego: np.ndarray) -> np.ndarray:
+        yaw = ego[2] + self.camera.yaw_rad
+        return np.array([np.cos(yaw), np.sin(yaw)])
+
     def _moving(self, state: State, ego: np.ndarray) -> tuple[Primitives, np.ndarray]:
         """Shapes of the agents near the car and of the lit signals, and what casts shadows: (n, 6)."""
         agents = self.world.agents
-        parts, casts = [], np.zeros((0, 6))
+        bodies, casts = build([]), np.zeros((0, 6))
         if len(agents):
             pose = agents.pose(state.agents.s_m)
             offset = pose[:, :2] - ego[:2]
-            ahead = offset @ np.array([np.cos(ego[2] + self.camera.yaw_rad), np.sin(ego[2] + self.camera.yaw_rad)])
-            near = (np.hypot(*offset.T) < _AGENT_REACH_M) & (ahead > -15)
-            kinds = np.array(agents.kind)
-            for kind in sorted(set(kinds[near])):
-                i = np.flatnonzero(near & (kinds == kind))
-                prims = place(self.templates[kind][1], pose[i], agents.colour[i], i + 1)
-                braking = np.repeat(state.agents.accel_mps2[i] < -0.8, len(self.templates[kind][1]))
-                prims.param[:, 0] = braking & (prims.material == Material.PAINT)
-                parts.append(prims)
-            i = np.flatnonzero(near & (np.hypot(*offset.T) < 60))
+            distance = np.hypot(*offset.T)
+            near = (distance < _AGENT_REACH_M) & (offset @ self._heading(ego) > -15)
+            bodies = self.bodies[near[self.bodies.instance - 1]]
+            who = bodies.instance - 1
+            moved = place_each(bodies, pose[who])
+            braking = (bodies.material == Material.PAINT) & (state.agents.accel_mps2[who] < -0.8)
+            bodies = replace(moved, param=np.stack([braking, moved.param[:, 1]], 1))
+            i = np.flatnonzero(near & (distance < 60))
             casts = np.concatenate([pose[i], agents.size_m[i] / np.array([2, 2, 1])], 1)
         own = np.array([[*_centre(ego), EGO_LENGTH_M / 2, EGO_WIDTH_M / 2, 1.4]])
         rows = []
@@ -112,7 +123,16 @@ class Renderer:
                     param=(float(phase), 0.0),
                 )  # fmt: skip
             )
-        return Primitives.concatenate([*parts, build(rows)]), np.concatenate([casts, own])
+        return Primitives.concatenate([bodies, build(rows)]), np.concatenate([casts, own])
+
+
+def _bodies(world: World) -> Primitives:
+    """The shapes of all agents, each in its own frame; `instance` is the agent's index + 1."""
+    templates, kinds, parts = vehicle_templates(), np.array(world.agents.kind), [build([])]
+    for kind in sorted(set(world.agents.kind)):
+        i = np.flatnonzero(kinds == kind)
+        parts.append(place(templates[kind][1], np.zeros((len(i), 3)), world.agents.colour[i], i + 1))
+    return Primitives.concatenate(parts)
 
 
 def _centre(pose: np.ndarray) -> tuple[float, float, float]:

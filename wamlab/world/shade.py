@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wamlab.world.ground import Ground, dashes, noise, surface
+from wamlab.world.ground import Ground, dashes, mix, noise, surface
 from wamlab.world.primitives import Material, Semantic
-from wamlab.world.raster import Visible
+from wamlab.world.raster import Visible, spans
 from wamlab.world.scenery import LIGHTMAP_M
 from wamlab.world.weather import Look
 
@@ -44,12 +45,21 @@ class View:
     width: int
     height: int
 
-    def rays(self) -> Tensor:
-        """(B, H, W, 3) world directions with a depth of one metre."""
+    @cached_property
+    def rays(self) -> tuple[Tensor, Tensor]:
+        """World directions (3, B * H * W) with a depth of one metre, and each pixel's frame (B * H * W,)."""
         u = (torch.arange(self.width, device=self.position.device) + 0.5 - self.width / 2) / self.focal_px
         v = (torch.arange(self.height, device=self.position.device) + 0.5 - self.height / 2) / self.focal_px
-        right, down, forward = self.rotation.unbind(2)
-        return (right[:, None, None] * u[:, None] + down[:, None, None] * v[:, None, None]) + forward[:, None, None]
+        right, down, forward = self.rotation.permute(2, 1, 0)[..., None, None]  # each (3, B, 1, 1)
+        frame = torch.arange(len(self.position), device=self.position.device)
+        return (right * u + (down * v[:, None] + forward)).reshape(3, -1), frame.repeat_interleave(
+            self.height * self.width
+        )
+
+    def seen_from(self, pixel: Tensor) -> tuple[Tensor, Tensor]:
+        """The rays (3, P) of flat pixel indices (P,), and the camera position (3, P) they start from."""
+        ray, frame = self.rays
+        return ray.index_select(1, pixel), self.position.T.contiguous().index_select(1, frame.index_select(0, pixel))
 
 
 def shade(
@@ -59,82 +69,72 @@ def shade(
     light: Tensor,
     look: Look,
     view: View,
-    shadows: list[Tensor],
+    casters: Tensor,
     rain: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Colour a batch of frames of one scene.
 
     Args:
-        light: (2, rows, columns), see `Scenery`. shadows: for each frame (n, 6): x, y, yaw, half length, half width, height of
-        moving things that cast one. rain: (B,) phase of the streaks in 0..1, None without rain.
+        light: (2, rows, columns), see `Scenery`. casters: (7, n) frame, x, y, yaw, half length, half width, height of
+        moving things that cast a shadow. rain: (B,) phase of the streaks in 0..1, None without rain.
 
     Returns:
         rgb (B, 3, H, W) uint8, semantic (B, H, W) uint8, instance (B, H, W) int32.
     """
     b, h, w = visible.w.shape
-    ray = view.rays()
-    as_light = _lights(look, ray.device)
-    flat_w = visible.w.reshape(-1)
-    hit = torch.nonzero(visible.candidate.reshape(-1) >= 0)[:, 0]
-    on_ground = torch.nonzero((visible.candidate.reshape(-1) < 0) & (flat_w > 0))[:, 0]
-    sky = torch.nonzero((visible.candidate.reshape(-1) < 0) & (flat_w <= 0))[:, 0]
-    rays = ray.reshape(-1, 3)
+    candidate, flat_w = visible.candidate.reshape(-1), visible.w.reshape(-1)
+    lights = _lights(look, flat_w.device)
+    hit = torch.nonzero(candidate >= 0)[:, 0]
+    on_ground = torch.nonzero((candidate < 0) & (flat_w > 0))[:, 0]
+    sky = torch.nonzero((candidate < 0) & (flat_w <= 0))[:, 0]
 
-    colour = torch.zeros(b * h * w, 3, device=ray.device)
-    semantic = torch.zeros(b * h * w, dtype=torch.uint8, device=ray.device)
-    instance = torch.zeros(b * h * w, dtype=torch.int32, device=ray.device)
-    glow = torch.zeros_like(colour)
+    colour, glow = torch.zeros(2, 3, b * h * w, device=flat_w.device)
+    semantic = torch.zeros(b * h * w, dtype=torch.uint8, device=flat_w.device)
+    instance = torch.zeros(b * h * w, dtype=torch.int32, device=flat_w.device)
 
-    colour[sky] = _sky(rays[sky], look, as_light, ground.noise)
+    colour.index_copy_(1, sky, _sky(view.rays[0].index_select(1, sky), look, lights, ground.noise))
     if len(hit):
-        rgb, emitted, kind = _objects(visible, hit, rays[hit], shapes, light, look, as_light, view, ground.noise)
-        colour[hit], glow[hit] = rgb, emitted
-        semantic[hit] = shapes.semantic[kind].to(torch.uint8)
-        instance[hit] = shapes.instance[kind].to(torch.int32)
+        rgb, emitted, kind = _objects(visible, hit, shapes, light, look, lights, view, ground.noise)
+        colour.index_copy_(1, hit, rgb)
+        glow.index_copy_(1, hit, emitted)
+        semantic.index_copy_(0, hit, shapes.semantic.to(torch.uint8).index_select(0, kind))
+        instance.index_copy_(0, hit, shapes.instance.to(torch.int32).index_select(0, kind))
     if len(on_ground):
-        rgb, classes, asphalt = _ground(
-            on_ground, rays[on_ground], flat_w[on_ground], ground, light, look, as_light, view, shadows
-        )
-        if look.wetness > 0:
-            rgb = rgb + _reflection(colour + glow, on_ground, rays[on_ground], asphalt, look, view, b)
-        colour[on_ground] = rgb
-        semantic[on_ground] = classes.to(torch.uint8)
-
-    depth = 1 / flat_w.clamp(min=1e-4)
-    air = torch.exp(-look.haze_per_m * (depth * rays.norm(dim=1)).clamp(max=2500.0))
-    solid = torch.cat([hit, on_ground])
-    colour[solid] = torch.lerp(as_light["haze"].expand(len(solid), 3), colour[solid], air[solid, None])
-    colour = colour + glow * air[:, None].clamp(min=0.05) ** 0.5
-    image = colour.view(b, h, w, 3).permute(0, 3, 1, 2)
+        rgb, classes = _ground(on_ground, flat_w, colour, ground, light, look, lights, view, casters)
+        colour.index_copy_(1, on_ground, rgb)
+        semantic.index_copy_(0, on_ground, classes)
+    image = colour.view(3, b, h, w)
     if look.lights:
-        image = image + _bloom(glow.view(b, h, w, 3).permute(0, 3, 1, 2))
+        image = image + _bloom(glow.view(3, b, h, w))
     if rain is not None:
-        image = image + _streaks(image, rain, as_light["haze"])
-    return _to_srgb(image * look.exposure), semantic.view(b, h, w), instance.view(b, h, w)
+        image = image + _streaks(b, h, w, rain) * 0.1 * lights["haze"].mean()
+    return _to_srgb(image * look.exposure).transpose(0, 1), semantic.view(b, h, w), instance.view(b, h, w)
 
 
 def _lights(look: Look, device: torch.device) -> dict[str, Tensor]:
+    """The colours of a look as (3, 1) tensors."""
     names = ("sun", "sunlight", "ambient", "zenith", "horizon", "haze")
-    return {n: torch.as_tensor(getattr(look, n), dtype=torch.float32, device=device) for n in names}
+    return {n: torch.as_tensor(getattr(look, n), dtype=torch.float32, device=device)[:, None] for n in names}
+
+
+def _in_haze(colour: Tensor, distance: Tensor, look: Look, lights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What air does to colours (3, P) at a distance (P,); and how much of the light comes through."""
+    clear = torch.exp(-look.haze_per_m * distance)
+    return mix(lights["haze"], colour, clear), clear
 
 
 def _sky(ray: Tensor, look: Look, lights: dict[str, Tensor], tile: Tensor) -> Tensor:
-    d = ray / ray.norm(dim=1, keepdim=True)
-    up = d[:, 2].clamp(min=0)
-    colour = torch.lerp(lights["horizon"], lights["zenith"], (up[:, None] / (up[:, None] + 0.18)) ** 0.9)
-    towards = (d @ lights["sun"]).clamp(min=0)
-    halo = 0.25 * towards**8 + 0.9 * towards**200
-    if look.weather == "clear":
-        colour = colour + halo[:, None] * lights["sunlight"] * 0.5
-    plane = d[:, :2] / (up[:, None] + 0.12)
-    shape = noise(tile, plane[:, 0] + 9.0, plane[:, 1] + 5.0, 0.045) + 0.35 * noise(
-        tile, plane[:, 0], plane[:, 1], 0.012
-    )
+    d = ray / ray.square().sum(0).sqrt()
+    up = d[2].clamp(min=0)
+    colour = mix(lights["horizon"], lights["zenith"], (up / (up + 0.18)) ** 0.9)
+    x, y = d[0] / (up + 0.12), d[1] / (up + 0.12)
+    shape = noise(tile, x + 9.0, y + 5.0, 0.045) + 0.35 * noise(tile, x, y, 0.012)
     cover = torch.sigmoid((shape - 1.6 + 2.6 * look.cloud) * 2.2) * (up * 9).clamp(max=1)
-    if look.weather == "clear":
-        lit = 0.55 * lights["ambient"] + 0.32 * lights["sunlight"]
-        return torch.lerp(colour, lit.expand_as(colour), (0.75 * cover)[:, None])
-    return colour * (1 + 0.16 * (cover[:, None] - 0.5) * (look.cloud > 0))
+    if look.weather != "clear":
+        return colour * (1 + 0.16 * (cover - 0.5) * (look.cloud > 0))
+    towards = (d * lights["sun"]).sum(0).clamp(min=0)
+    colour = colour + (0.125 * towards**8 + 0.45 * towards**200) * lights["sunlight"]
+    return mix(colour, 0.55 * lights["ambient"] + 0.32 * lights["sunlight"], 0.75 * cover)
 
 
 def _sample_light(light: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,233 +145,254 @@ def _sample_light(light: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return out[0], out[1]
 
 
-def _headlights(ray: Tensor, depth: Tensor, view: View, frame: Tensor, look: Look) -> Tensor:
+def _aside(pixel: Tensor, view: View) -> Tensor:
+    return (pixel % view.width + (0.5 - view.width / 2)) / view.focal_px
+
+
+def _headlights(u: Tensor, down: Tensor, depth: Tensor, look: Look) -> Tensor:
     """Light of the car's own headlights at a pixel: a beam that is wide, cut off above, and fades with distance."""
-    if not look.lights or look.time == "day":
-        return torch.zeros_like(depth)
-    aside = (ray * view.rotation[frame, :, 0]).sum(1)
-    below = -ray[:, 2]
-    beam = torch.exp(-((aside / 0.42) ** 2)) * torch.sigmoid((below + 0.012) * 90)
+    beam = torch.exp(-((u / 0.42) ** 2)) * torch.sigmoid((down + 0.012) * 90)
     return 2.6 * beam * (depth / (depth + 4)) / (1 + (depth / 15) ** 2) * (0.25 if look.time == "dusk" else 1.0)
 
 
-def _ground(pixel, ray, w, ground, light, look, lights, view, shadows):
-    frame = pixel // (view.height * view.width)
-    depth = 1 / w
-    position = view.position[frame]
-    x, y = position[:, 0] + ray[:, 0] * depth, position[:, 1] + ray[:, 1] * depth
-    reach = ray[:, :2].norm(dim=1)
+def _artificial(lamplight: Tensor, beam: Tensor) -> Tensor:
+    """(3, P) irradiance from street lamps and from the car's headlights."""
+    lamp, head = lamplight.new_tensor([1.0, 0.78, 0.5])[:, None], lamplight.new_tensor([1.0, 0.96, 0.86])[:, None]
+    return lamplight * lamp + beam * head
+
+
+def _ground(pixel, flat_w, colour, ground, light, look, lights, view, casters) -> tuple[Tensor, Tensor]:
+    ray, position = view.seen_from(pixel)
+    depth = 1 / flat_w.index_select(0, pixel)
+    x, y = position[0] + ray[0] * depth, position[1] + ray[1] * depth
+    reach, length = torch.hypot(ray[0], ray[1]), ray.square().sum(0).sqrt()
     across = (depth / view.focal_px).clamp(min=1e-3)
-    along = across * (reach * reach + ray[:, 2] ** 2).sqrt() / ray[:, 2].abs().clamp(min=1e-3)
-    albedo, semantic, asphalt = surface(ground, x, y, across, along, ray[:, 0] / reach, ray[:, 1] / reach)
+    along = across * length / ray[2].abs().clamp(min=1e-3)
+    albedo, semantic, asphalt = surface(ground, x, y, across, along, ray[0] / reach, ray[1] / reach)
     if look.wetness > 0:
-        albedo = albedo * (1 - 0.45 * look.wetness * asphalt - 0.2 * look.wetness)[:, None]
+        albedo = albedo * (1 - look.wetness * (0.45 * asphalt + 0.2))
     sun, lamp = _sample_light(light, x, y)
-    covered, contact = _cast(frame, x, y, depth, shadows, look)
-    sun = sun * (1 - covered)
+    cast, contact = _cast(pixel, x, y, casters, look, view)
     direct = lights["sunlight"] * lights["sun"][2].clamp(min=0.12)
-    irradiance = lights["ambient"] * (1 - 0.55 * contact)[:, None] + direct * sun[:, None]
+    irradiance = lights["ambient"] * (1 - 0.55 * contact) + direct * (sun * (1 - cast))
     if look.lights and look.time != "day":
         strength = 0.75 if look.time == "night" else 0.35
-        irradiance = (
-            irradiance + lamp[:, None] * strength * lamp.new_tensor([1.0, 0.78, 0.5]) * (1 - 0.5 * contact)[:, None]
+        irradiance = irradiance + _artificial(
+            lamp * (1 - 0.5 * contact) * strength, _headlights(_aside(pixel, view), -ray[2], depth, look)
         )
-        beam = _headlights(ray, depth, view, frame, look)
-        irradiance = irradiance + beam[:, None] * beam.new_tensor([1.0, 0.96, 0.86])
-    return albedo * irradiance, semantic, asphalt
+    rgb = albedo * irradiance
+    if look.wetness > 0:
+        rgb = rgb + _reflection(colour, pixel, -ray[2] / length, asphalt, look, view)
+    return _in_haze(rgb, depth * length, look, lights)[0], semantic
 
 
-def _cast(
-    frame: Tensor, x: Tensor, y: Tensor, depth: Tensor, shadows: list[Tensor], look: Look
-) -> tuple[Tensor, Tensor]:
+def _cast(pixel: Tensor, x: Tensor, y: Tensor, casters: Tensor, look: Look, view: View) -> tuple[Tensor, Tensor]:
     """Shadow of moving things at ground points: cast by the sun, and the dark under them; both (P,) in 0..1."""
-    cast, contact = torch.zeros_like(x), torch.zeros_like(x)
-    sun = torch.as_tensor(-look.sun[:2] / max(look.sun[2], 0.12), dtype=x.dtype, device=x.device)
-    for k, things in enumerate(shadows):
-        near = torch.nonzero((frame == k) & (depth < 45.0))[:, 0]
-        if not len(things) or not len(near):
-            continue
-        px, py, yaw, half_l, half_w, height = things.unbind(1)
-        dx, dy = x[near, None] - px, y[near, None] - py  # (P, n)
-        shift = (sun[None] * height[:, None])[None]  # (1, n, 2)
-        share = ((dx * shift[..., 0] + dy * shift[..., 1]) / (shift**2).sum(-1).clamp(min=1e-6)).clamp(0, 1)
-        c, s = torch.cos(yaw), torch.sin(yaw)
+    dark = torch.zeros(2, len(view.position) * view.height * view.width, device=x.device)
+    frame, px, py, yaw, half_l, half_w, height = casters
+    sun = -torch.as_tensor(look.sun[:2] / max(look.sun[2], 0.12), dtype=x.dtype, device=x.device)
+    sx, sy = sun[0] * height, sun[1] * height
+    # the pixels of a square around each shadow
+    reach = torch.hypot(half_l, half_w) + torch.hypot(sx, sy) / 2 + 0.5
+    corner = x.new_tensor([[1, 1, -1, -1.0], [1, -1, 1, -1.0]])[:, :, None] * reach
+    offset = torch.stack([px + sx / 2, py + sy / 2])[:, None] + corner - view.position.T[:2, None, frame.long()]
+    turn = view.rotation.permute(1, 2, 0)[:, :, frame.long()]  # (world, camera, n)
+    right, down, forward = (
+        (offset * turn[:2, k][:, None]).sum(0) - turn[2, k] * view.position[frame.long(), 2] for k in range(3)
+    )
+    near = forward.clamp(min=0.8)
+    columns, rows = right / near * view.focal_px + view.width / 2, down / near * view.focal_px + view.height / 2
+    shown = (forward.amax(0) > 0.8) & (forward.amin(0) < 60.0)
+    wide = forward.amin(0) < 0.8  # reaches behind the camera: no tight bounds
+    x0, x1 = torch.where(wide, 0.0, columns.amin(0)), torch.where(wide, view.width - 1.0, columns.amax(0))
+    y1 = torch.where(wide, view.height - 1.0, rows.amax(0))
+    thing, target = spans(x0, x1, rows.amin(0), y1, frame.long(), shown, view.width, view.height)
+    place = torch.full((dark.shape[1],), -1, dtype=torch.int64, device=x.device).index_copy(
+        0, pixel, torch.arange(len(pixel), device=x.device)
+    )
+    point = place.index_select(0, target)
+    keep = torch.nonzero(point >= 0)[:, 0]
+    thing, point = thing[keep], point[keep]
+    px, py, c, s, half_l, half_w, sx, sy = torch.stack(
+        [px, py, torch.cos(yaw), torch.sin(yaw), half_l, half_w, sx, sy]
+    ).index_select(1, thing)
+    dx, dy = x.index_select(0, point) - px, y.index_select(0, point) - py
+    share = ((dx * sx + dy * sy) / (sx * sx + sy * sy).clamp(min=1e-6)).clamp(0, 1)
 
-        def outside(dx: Tensor, dy: Tensor, c=c, s=s, half_l=half_l, half_w=half_w) -> Tensor:
-            lx, ly = (dx * c + dy * s).abs() - half_l, (dy * c - dx * s).abs() - half_w
-            return torch.hypot(lx.clamp(min=0), ly.clamp(min=0)) + torch.maximum(lx, ly).clamp(max=0)
+    def outside(dx: Tensor, dy: Tensor) -> Tensor:
+        lx, ly = (dx * c + dy * s).abs() - half_l, (dy * c - dx * s).abs() - half_w
+        return torch.hypot(lx.clamp(min=0), ly.clamp(min=0)) + torch.maximum(lx, ly).clamp(max=0)
 
-        swept = outside(dx - share * shift[..., 0], dy - share * shift[..., 1])
-        cast[near] = (0.5 - swept / 0.25).clamp(0, 1).amax(1)
-        contact[near] = (1 - (outside(dx, dy) + 0.15) / 0.5).clamp(0, 1).amax(1)
-    return cast, contact
+    swept = (0.5 - outside(dx - share * sx, dy - share * sy) / 0.25).clamp(0, 1)
+    under = (0.7 - outside(dx, dy) / 0.5).clamp(0, 1)
+    return tuple(torch.zeros_like(x).scatter_reduce(0, point, value, "amax") for value in (swept, under))
 
 
-def _objects(visible: Visible, pixel, ray, shapes: Shapes, light, look, lights, view: View, tile):
-    c = visible.candidates
-    candidate = visible.candidate.reshape(-1)[pixel]
-    depth = 1 / visible.w.reshape(-1)[pixel]
-    kind, frame = c.shape[candidate], c.frame[candidate]
-    table = torch.cat(
-        [
-            shapes.centre,
-            shapes.half,
-            torch.cos(shapes.yaw)[:, None],
-            torch.sin(shapes.yaw)[:, None],
-            shapes.taper,
-            shapes.param,
-        ],
-        1,
-    ).float()
-    cx, cy, cz, hx, hy, hz, cos, sin, tf, tb, ts, p0, p1 = table.index_select(0, kind).unbind(1)
-    world = view.position[frame] + ray * depth[:, None]
-    dx, dy, dz = world[:, 0] - cx, world[:, 1] - cy, world[:, 2] - cz
-    lx, ly, lz = (dx * cos + dy * sin) / hx, (dy * cos - dx * sin) / hy, dz / hz
-    round_ = shapes.ellipsoid[kind]
-    up = (lz + 1) / 2
-    faces = torch.stack([lx + tf * up - 1, -lx + tb * up - 1, ly.abs() + ts * up - 1, up - 1, -up], 1)
-    face = faces.argmax(1)  # front, back, side, top, bottom
-    zero = torch.zeros_like(lx)
-    nx = torch.where(round_, lx, torch.where(face == 0, 1.0, torch.where(face == 1, -1.0, zero))) / hx
-    ny = torch.where(round_, ly, torch.where(face == 2, torch.sign(ly), zero)) / hy
+def _objects(
+    visible: Visible, pixel: Tensor, shapes: Shapes, light, look, lights, view: View, tile
+) -> tuple[Tensor, Tensor, Tensor]:
+    ray, position = view.seen_from(pixel)
+    candidate = visible.candidate.reshape(-1).index_select(0, pixel)
+    depth = 1 / visible.w.reshape(-1).index_select(0, pixel)
+    kind = visible.candidates.shape.index_select(0, candidate)
+    table = torch.cat([shapes.centre, shapes.half, torch.cos(shapes.yaw)[:, None], torch.sin(shapes.yaw)[:, None],
+                       shapes.taper, shapes.param, shapes.colour,
+                       shapes.material[:, None], shapes.ellipsoid[:, None]], 1).float().T.contiguous()  # fmt: skip
+    cx, cy, cz, hx, hy, hz, cos, sin, tf, tb, ts, p0, p1, *rgb, material, round_ = table.index_select(1, kind)
+    wx, wy, wz = position + ray * depth
+    dx, dy = wx - cx, wy - cy
+    lx, ly, lz = (dx * cos + dy * sin) / hx, (dy * cos - dx * sin) / hy, (wz - cz) / hz
+    up, round_ = (lz + 1) / 2, round_ > 0
+    face, best = torch.zeros_like(kind, dtype=torch.int8), lx + tf * up - 1
+    for k, distance in enumerate(
+        (tb * up - lx - 1, ly.abs() + ts * up - 1, up - 1, -up), 1
+    ):  # front, back, side, top, bottom
+        face, best = torch.where(distance > best, k, face), torch.maximum(best, distance)
+    zero, one = torch.zeros_like(lx), torch.ones_like(lx)
+    nx = torch.where(round_, lx, torch.where(face == 0, one, torch.where(face == 1, -one, zero))) / hx
+    ny = torch.where(round_, ly, torch.where(face == 2, ly.sign(), zero)) / hy
     lean = torch.where(face == 0, tf, torch.where(face == 1, tb, torch.where(face == 2, ts, zero))) / 2
-    nz = torch.where(round_, lz, torch.where(face == 3, 1.0, torch.where(face == 4, -1.0, lean))) / hz
-    normal = F.normalize(torch.stack([nx * cos - ny * sin, nx * sin + ny * cos, nz], 1), dim=1)
+    nz = torch.where(round_, lz, torch.where(face == 3, one, torch.where(face == 4, -one, lean))) / hz
+    inverse = (nx * nx + ny * ny + nz * nz).rsqrt()
+    nx, ny, nz = (nx * cos - ny * sin) * inverse, (nx * sin + ny * cos) * inverse, nz * inverse
 
-    material = shapes.material[kind]
-    albedo = shapes.colour.float().index_select(0, kind).clone()
+    albedo = torch.stack(rgb)
     emitted = torch.zeros_like(albedo)
     mirror = torch.zeros_like(depth)
     footprint = depth / view.focal_px
-    facing = -(normal * F.normalize(ray, dim=1)).sum(1).clamp(max=-0.12)
+    length = ray.square().sum(0).sqrt()
+    facing = -((nx * ray[0] + ny * ray[1] + nz * ray[2]) / length).clamp(max=-0.12)
 
-    facade = torch.nonzero((material == Material.FACADE) & (face < 3))[:, 0]
-    if len(facade):
-        a, e, m = _facade(facade, lx, ly, world[:, 2], hx, hy, hz, p0, p1, face, footprint / facing, albedo, look)
-        albedo[facade], emitted[facade], mirror[facade] = a, e, m
-    cabin = torch.nonzero((material == Material.CABIN) & (face < 3))[:, 0]
-    if len(cabin):
-        frame_post = (
-            (up[cabin] < 0.1) | (up[cabin] > 0.9) | ((face[cabin] == 2) & ((lx[cabin].abs() - 0.05).abs() < 0.05))
+    i = torch.nonzero((material == Material.FACADE) & (face < 3))[:, 0]
+    if len(i):
+        along, half = torch.where(face == 2, lx * hx, ly * hy), hz
+        wall, e, m = _facade(
+            *(v.index_select(-1, i) for v in (along, wz, half, p0, p1, face, footprint / facing, albedo)), look
         )
-        albedo[cabin] = torch.where(frame_post[:, None], albedo[cabin], albedo.new_tensor(_GLASS))
-        mirror[cabin] = torch.where(frame_post, 0.05, 0.35)
-    paint = material == Material.PAINT
-    mirror = torch.where(paint & (face != 3), torch.full_like(mirror, 0.06), mirror)
-    lamp_band = paint & ~round_ & (face < 2) & (ly.abs() > 0.55) & (ly.abs() < 0.95) & (lz > 0.1) & (lz < 0.7)
-    head, tail = lamp_band & (face == 0), lamp_band & (face == 1)
-    albedo[head], albedo[tail] = albedo.new_tensor([0.7, 0.7, 0.68]), albedo.new_tensor([0.35, 0.01, 0.01])
-    if look.lights:
-        power = 1.0 if look.time == "night" else 0.6
-        emitted[head] = emitted.new_tensor([2.6, 2.5, 2.2]) * power
-        emitted[tail] = emitted.new_tensor([0.9, 0.03, 0.02]) * power
-    emitted[tail] = emitted[tail] + p0[tail, None] * emitted.new_tensor([1.4, 0.06, 0.04])
-    leaf = torch.nonzero(material == Material.FOLIAGE)[:, 0]
-    if len(leaf):
-        grain = noise(tile, world[leaf, 0] + world[leaf, 2], world[leaf, 1] - world[leaf, 2], 0.11)
-        albedo[leaf] = albedo[leaf] * (1 + 0.3 * grain * (0.2 / footprint[leaf]).clamp(max=1))[:, None].clamp(0.3, 1.8)
-    signal = torch.nonzero((material == Material.SIGNAL) & (face < 2))[:, 0]
-    if len(signal):
-        e = _signal(ly[signal], lz[signal], p0[signal], emitted)
-        emitted[signal] = torch.where((face[signal] == 1)[:, None], e, 0 * e)
-    lamp = material == Material.LAMP
+        albedo.index_copy_(1, i, wall)
+        emitted.index_copy_(1, i, e)
+        mirror.index_copy_(0, i, m)
+    i = torch.nonzero((material == Material.CABIN) & (face < 3))[:, 0]
+    if len(i):
+        post = (up[i] < 0.1) | (up[i] > 0.9) | ((face[i] == 2) & ((lx[i].abs() - 0.05).abs() < 0.05))
+        albedo.index_copy_(1, i, torch.where(post, albedo[:, i], albedo.new_tensor(_GLASS)[:, None]))
+        mirror.index_copy_(0, i, torch.where(post, 0.05, 0.35))
+    i = torch.nonzero((material == Material.PAINT) & ~round_ & (face < 3))[:, 0]
+    if len(i):
+        a, e = _bodywork(face[i], ly[i], lz[i], p0[i], albedo[:, i], look)
+        albedo.index_copy_(1, i, a)
+        emitted.index_copy_(1, i, e)
+        mirror.index_fill_(0, i, 0.06)
+    i = torch.nonzero(material == Material.FOLIAGE)[:, 0]
+    if len(i):
+        grain = noise(tile, wx[i] + wz[i], wy[i] - wz[i], 0.11) * (0.2 / footprint[i]).clamp(max=1)
+        albedo.index_copy_(1, i, albedo[:, i] * (1 + 0.3 * grain).clamp(0.3, 1.8))
+    i = torch.nonzero((material == Material.SIGNAL) & (face == 1))[:, 0]
+    if len(i):
+        emitted.index_copy_(1, i, _signal(ly[i], lz[i], p0[i]))
     if look.lights and look.time != "day":
-        emitted[lamp] = emitted.new_tensor([3.0, 2.4, 1.5])
+        i = torch.nonzero(material == Material.LAMP)[:, 0]
+        emitted.index_copy_(1, i, emitted.new_tensor([3.0, 2.4, 1.5])[:, None].expand(-1, len(i)))
 
-    sun_reach, lamplight = _sample_light(light, world[:, 0], world[:, 1])
-    low = (1 - world[:, 2] / 6).clamp(0, 1)
-    sun_reach = torch.where(
-        (material == Material.FACADE) | (material == Material.FOLIAGE), torch.ones_like(low), 1 - low * (1 - sun_reach)
-    )
-    lambert = (normal @ lights["sun"]).clamp(min=0) * sun_reach
-    wrap = 0.68 + 0.32 * normal[:, 2]
-    near_ground = 0.72 + 0.28 * (world[:, 2] / 1.2).clamp(0, 1)
-    irradiance = lights["ambient"] * (wrap * near_ground)[:, None] + lights["sunlight"] * lambert[:, None]
+    sun, lamplight = _sample_light(light, wx, wy)
+    low = (1 - wz / 6).clamp(0, 1)
+    above = (material == Material.FACADE) | (material == Material.FOLIAGE)  # stand in their own shadow on the light map
+    sun = torch.where(above, one, 1 - low * (1 - sun))
+    towards = lights["sun"]
+    lambert = (nx * towards[0] + ny * towards[1] + nz * towards[2]).clamp(min=0) * sun
+    open_sky = (0.68 + 0.32 * nz) * (0.72 + 0.28 * (wz / 1.2).clamp(0, 1))
+    irradiance = lights["ambient"] * open_sky + lights["sunlight"] * lambert
     if look.lights and look.time != "day":
-        strength = 0.6 if look.time == "night" else 0.25
-        fade = (1 - (world[:, 2] - 5).clamp(min=0) / 6).clamp(0, 1)
-        irradiance = irradiance + (lamplight * fade * strength)[:, None] * albedo.new_tensor([1.0, 0.78, 0.5])
-        beam = _headlights(ray, depth, view, frame, look) * facing.clamp(0, 1)
-        irradiance = irradiance + beam[:, None] * albedo.new_tensor([1.0, 0.96, 0.86])
-    reflected = torch.lerp(lights["horizon"], lights["zenith"], 0.4) * mirror[:, None]
-    return albedo * irradiance + reflected, emitted, kind
+        strength = (0.6 if look.time == "night" else 0.25) * (1 - (wz - 5).clamp(min=0) / 6).clamp(0, 1)
+        irradiance = irradiance + _artificial(
+            lamplight * strength, _headlights(_aside(pixel, view), -ray[2], depth, look) * facing
+        )
+    rgb = albedo * irradiance + mix(lights["horizon"], lights["zenith"], mirror.new_tensor(0.4)) * mirror
+    rgb, clear = _in_haze(rgb, depth * length, look, lights)
+    emitted = emitted * clear.clamp(min=0.05).sqrt()
+    return rgb + emitted, emitted, kind
 
 
-def _facade(i, lx, ly, z, hx, hy, hz, p0, p1, face, footprint, albedo, look):
-    """Windows: bays of p1 metres, storeys of 3.2 m, a taller ground floor; p0 seeds which are lit."""
-    side = face[i] == 2
-    along = torch.where(side, lx[i] * hx[i], ly[i] * hy[i])
-    f = footprint[i].clamp(min=1e-3)
-    height, bay = 2 * hz[i], p1[i]
-    storeys = torch.floor(height / 3.0).clamp(min=1)
-    storey_m = height / storeys
-    u, v = along / bay + 0.5, z[i] / storey_m
-    window = dashes(u - 0.22, 1.0, 0.56, f / bay) * dashes(v - 0.28, 1.0, 0.5, f / storey_m)
-    shop = (v < 1) & (hz[i] > 5)
-    window = torch.where(shop, dashes(u - 0.08, 1.0, 0.84, f / bay) * ((v > 0.12) & (v < 0.8)), window)
-    cell = torch.floor(u) * 127.1 + torch.floor(v) * 311.7 + p0[i] * 74.7 + side * 17.3
+def _facade(along, z, half, seed, bay, face, footprint, albedo, look) -> tuple[Tensor, Tensor, Tensor]:
+    """Windows: bays of `bay` metres, storeys of about 3 m, shop windows below; `seed` decides which are lit."""
+    f = footprint.clamp(min=1e-3)
+    storey_m = 2 * half / torch.floor(2 * half / 3.0).clamp(min=1)
+    u, v, fu, fv = along / bay + 0.5, z / storey_m, f / bay, f / storey_m
+    window = dashes(u - 0.22, 1.0, 0.56, fu) * dashes(v - 0.28, 1.0, 0.5, fv)
+    shop = (v < 1) & (half > 5)
+    window = torch.where(shop, dashes(u - 0.08, 1.0, 0.84, fu) * ((v > 0.12) & (v < 0.8)), window)
+    cell = torch.floor(u) * 127.1 + torch.floor(v) * 311.7 + seed * 74.7 + (face == 2) * 17.3
     lit = torch.remainder(torch.sin(cell) * 43758.5453, 1.0)
-    ledge = dashes(v - 0.95, 1.0, 0.05, f / storey_m)
-    wall = albedo[i] * (1 - 0.25 * ledge - 0.12 * shop)[:, None]
-    colour = torch.lerp(wall, wall.new_tensor([0.06, 0.075, 0.09]).expand_as(wall), window[:, None])
+    wall = albedo * (1 - 0.25 * dashes(v - 0.95, 1.0, 0.05, fv) - 0.12 * shop)
+    colour = mix(wall, (0.06, 0.075, 0.09), window)
     emitted = torch.zeros_like(wall)
     if look.lights:
         share = {"night": 0.42, "dusk": 0.3, "day": 0.1}[look.time]
-        on = torch.where(f / bay > 0.6, torch.full_like(lit, share), (lit < share).float())
+        on = torch.where(fu > 0.6, share, (lit < share).float())
         on = torch.where(shop, 0.35 + 0.65 * (lit < 0.5), on)
-        warm = torch.stack([torch.ones_like(lit), 0.62 + 0.3 * lit, 0.25 + 0.5 * lit], 1)
-        emitted = warm * (on * window * (0.34 if look.time == "night" else 0.28))[:, None]
+        warm = torch.stack([torch.ones_like(lit), 0.62 + 0.3 * lit, 0.25 + 0.5 * lit])
+        emitted = warm * (on * window * (0.34 if look.time == "night" else 0.28))
     return colour, emitted, 0.22 * window
 
 
-def _signal(ly: Tensor, lz: Tensor, phase: Tensor, like: Tensor) -> Tensor:
+def _bodywork(face, ly, lz, braking, albedo, look) -> tuple[Tensor, Tensor]:
+    """A vehicle's head and tail lights: white in front, red behind, brighter when braking."""
+    band = (ly.abs() > 0.55) & (ly.abs() < 0.95) & (lz > 0.1) & (lz < 0.7)
+    head, tail = band & (face == 0), band & (face == 1)
+    white, red = albedo.new_tensor([0.7, 0.7, 0.68])[:, None], albedo.new_tensor([0.35, 0.01, 0.01])[:, None]
+    albedo = torch.where(head, white, torch.where(tail, red, albedo))
+    power = 0.0 if not look.lights else 1.0 if look.time == "night" else 0.6
+    beam, lamp = albedo.new_tensor([2.6, 2.5, 2.2])[:, None], albedo.new_tensor([0.9, 0.03, 0.02])[:, None]
+    return albedo, beam * (head * power) + lamp * (tail * (power + 1.5 * braking))
+
+
+def _signal(ly: Tensor, lz: Tensor, phase: Tensor) -> Tensor:
     """The lit lamp of a traffic light: red at the top, green at the bottom."""
     lamp = torch.where(lz > 0.33, 0, torch.where(lz > -0.33, 1, 2))
     on = (lamp == phase.long()) & (ly.abs() < 0.85)
-    return like.new_tensor(_SIGNAL_COLOURS)[lamp] * (1.8 * on)[:, None]
+    return ly.new_tensor(_SIGNAL_COLOURS).T.index_select(1, lamp) * (1.8 * on)
 
 
-def _reflection(colour: Tensor, pixel: Tensor, ray: Tensor, asphalt: Tensor, look: Look, view: View, b: int) -> Tensor:
-    """Wet ground mirrors what stands above the horizon: the picture, upside down about the horizon and smeared downwards."""
+def _reflection(colour: Tensor, pixel: Tensor, slope: Tensor, asphalt: Tensor, look: Look, view: View) -> Tensor:
+    """Wet ground mirrors what stands above the horizon: the picture, upside down about the horizon and smeared up and down."""
     h, w = view.height, view.width
-    image = colour.view(b, h, w, 3).permute(0, 3, 1, 2)
-    image = F.avg_pool2d(F.pad(image, (1, 1, 5, 5), mode="replicate"), (11, 3), stride=1)
+    small = F.avg_pool2d(colour.view(3, -1, h, w), 2, ceil_mode=True)
+    small = F.avg_pool2d(small, (5, 1), stride=1, padding=(2, 0), count_include_pad=False)
     pitch = torch.asin(-view.rotation[:, 2, 2])
     horizon = (h / 2 - view.focal_px * torch.tan(pitch)).round().long()
-    frame, rest = pixel // (h * w), pixel % (h * w)
-    row, column = rest // w, rest % w
-    above = (2 * horizon[frame] - 1 - row).clamp(0, h - 1)
-    mirrored = image[frame, :, above, column]
-    slope = -ray[:, 2] / ray.norm(dim=1)
+    frame = view.rays[1].index_select(0, pixel)
+    row, column = pixel // w - frame * h, pixel % w
+    above = (2 * horizon.index_select(0, frame) - 1 - row).clamp(0, h - 1) // 2
+    source = (frame * small.shape[2] + above) * small.shape[3] + column // 2
     fresnel = 0.04 + 0.96 * (1 - slope) ** 5
-    return mirrored * (fresnel * look.wetness * (0.25 + 0.45 * asphalt))[:, None]
+    return small.reshape(3, -1).index_select(1, source) * (fresnel * look.wetness * (0.25 + 0.45 * asphalt))
 
 
 def _bloom(glow: Tensor) -> Tensor:
-    out = torch.zeros_like(glow)
-    for k, weight in ((5, 0.28), (15, 0.3)):
-        soft = F.avg_pool2d(glow, k, stride=1, padding=k // 2)
-        out = out + weight * F.avg_pool2d(soft, k, stride=1, padding=k // 2)
-    return out
+    """Light that spills around lamps: the glow blurred at a quarter of the resolution."""
+    size = glow.shape[-2:]
+    small = F.avg_pool2d(glow, 4, ceil_mode=True)
+    soft = F.avg_pool2d(small, 3, stride=1, padding=1)
+    wide = F.avg_pool2d(F.avg_pool2d(soft, 5, stride=1, padding=2), 3, stride=1, padding=1)
+    return F.interpolate(0.28 * soft + 0.3 * wide, size=size, mode="bilinear", align_corners=False)
 
 
-def _streaks(image: Tensor, phase: Tensor, haze: Tensor) -> Tensor:
-    """Falling rain: short vertical streaks whose places depend on the phase alone."""
-    b, _, h, w = image.shape
-    x, y = torch.arange(w, device=image.device), torch.arange(h, device=image.device)
+def _streaks(b: int, h: int, w: int, phase: Tensor) -> Tensor:
+    """(B, H, W) falling rain: short vertical streaks whose places depend on the phase alone."""
+    x, y = torch.arange(w, device=phase.device), torch.arange(h, device=phase.device)
     column = torch.remainder(torch.sin(x * 12.9898) * 43758.5453, 1.0)
-    fall = torch.remainder(y[:, None] / h * 1.7 + column * 7.3 + phase[:, None, None] * 13.7, 1.0)
-    streak = (column > 0.72) * ((fall > 0.9).float() * (fall - 0.9) * 10)
-    return streak[:, None] * 0.10 * haze.mean() * torch.ones(3, 1, 1, device=image.device)
+    wet = torch.nonzero(column > 0.72)[:, 0]
+    fall = torch.remainder(y[:, None] / h * 1.7 + column[wet] * 7.3 + phase[:, None, None] * 13.7, 1.0)
+    return torch.zeros(b, h, w, device=phase.device).index_copy(2, wet, (fall - 0.9).clamp(min=0) * 10)
 
 
 def _to_srgb(linear: Tensor) -> Tensor:
-    c = linear.clamp(min=0)
-    c = c * (1 + c / 6.25) / (1 + c) * 1.35  # rolls off highlights
-    c = c.clamp(max=1)
-    return (torch.where(c <= 0.0031308, 12.92 * c, 1.055 * c.clamp(min=1e-6) ** (1 / 2.4) - 0.055) * 255 + 0.5).to(
-        torch.uint8
-    )
+    """Linear light -> sRGB bytes, highlights rolled off. By table: 12 bits of the square root are finer than a byte everywhere."""
+    grid = torch.linspace(0, 1, 4096, device=linear.device) ** 2 * 8.0
+    c = (grid * (1 + grid / 6.25) / (1 + grid) * 1.35).clamp(max=1)
+    table = torch.where(c <= 0.0031308, 12.92 * c, 1.055 * c.clamp(min=1e-6) ** (1 / 2.4) - 0.055)
+    index = ((linear / 8.0).clamp(0, 1).sqrt() * 4095 + 0.5).int()
+    return (table * 255 + 0.5).to(torch.uint8).index_select(0, index.reshape(-1)).view(linear.shape)
 
 
 SEMANTIC_COLOURS = {  # for pictures of the semantic image
