@@ -122,6 +122,15 @@ def write_tables(root: Path | str, names: Iterable[str], recipe: str = "") -> No
     _write(folder / "splits.json", _json({f"synthetic_{split}": scenes for split, scenes in splits.items()}))
 
 
+def written_scenes(root: Path | str) -> set[str]:
+    """The scenes of a complete dataset, empty if it is not complete."""
+    try:
+        splits = json.loads((Path(root) / VERSION / "splits.json").read_text())
+    except (OSError, ValueError):
+        return set()
+    return {name for scenes in splits.values() for name in scenes}
+
+
 def _check(recording: Recording) -> None:
     name, count = recording.name, len(recording.timestamps_us)
     if len(recording.frames) != count or recording.ego_pose.shape != (count, 3) or count == 0:

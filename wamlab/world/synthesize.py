@@ -16,7 +16,7 @@ from wamlab.config import digest
 from wamlab.errors import DatasetIncomplete, InvalidParameter
 from wamlab.world.camera import Camera
 from wamlab.world.driver import STEERING_RATIO, WHEELBASE_M
-from wamlab.world.nuscenes import scene_done, write_scene, write_tables
+from wamlab.world.nuscenes import scene_done, write_scene, write_tables, written_scenes
 from wamlab.world.recording import AgentTrack, CanBus, Recording
 from wamlab.world.simulation import KEYFRAME_STEPS, STEP_S, SceneSpec, State, World, make_world
 from wamlab.world.taxonomy import scene_names
@@ -69,13 +69,22 @@ def record(
         seen += [np.bincount(i.ravel(), minlength=len(world.agents) + 1)[1:] for i in drawn.instance.cpu().numpy()]
     ego = np.array([s.ego.pose for s in keyframes])
     return Recording(
-        name=name, split=split, description=spec.description,
+        name=name,
+        split=split,
+        description=spec.description,
         timestamps_us=start_us + np.round(np.arange(len(keyframes)) * KEYFRAME_STEPS * STEP_S * 1e6).astype(np.int64),
-        frames=np.concatenate(frames), ego_pose=ego, intrinsics=camera.intrinsics,
-        camera_translation_m=np.array(camera.position_m), camera_rotation=camera.quaternion,
-        can=_can_bus(log, start_us), agents=tuple(_tracks(world, keyframes, ego, np.array(seen), camera)),
-        route=world.route.points, map_mask=_map_mask(world), map_resolution_m=_MAP_M, attributes={**world.look.attributes, "place": spec.place},
-    )  # fmt: skip
+        frames=np.concatenate(frames),
+        ego_pose=ego,
+        intrinsics=camera.intrinsics,
+        camera_translation_m=np.array(camera.position_m),
+        camera_rotation=camera.quaternion,
+        can=_can_bus(log, start_us),
+        agents=tuple(_tracks(world, keyframes, ego, np.array(seen), camera)),
+        route=world.route.points,
+        map_mask=_map_mask(world),
+        map_resolution_m=_MAP_M,
+        attributes={**world.look.attributes, "place": spec.place},
+    )
 
 
 def _can_bus(log: list[State], start_us: int) -> CanBus:
@@ -85,9 +94,14 @@ def _can_bus(log: list[State], start_us: int) -> CanBus:
     yaw_rate = speed * np.tan(steering / STEERING_RATIO) / WHEELBASE_M
     return CanBus(
         timestamps_us=start_us + np.round(np.arange(len(log)) * STEP_S * 1e6).astype(np.int64),
-        pose=np.array([s.ego.pose for s in log]), speed_mps=speed, accel_mps2=np.stack([accel, speed * yaw_rate], -1),
-        yaw_rate_radps=yaw_rate, steering_rad=steering, brake=np.clip(-accel / 7, 0, 1), throttle=np.clip(accel / 2.5, 0, 1),
-    )  # fmt: skip
+        pose=np.array([s.ego.pose for s in log]),
+        speed_mps=speed,
+        accel_mps2=np.stack([accel, speed * yaw_rate], -1),
+        yaw_rate_radps=yaw_rate,
+        steering_rad=steering,
+        brake=np.clip(-accel / 7, 0, 1),
+        throttle=np.clip(accel / 2.5, 0, 1),
+    )
 
 
 def _tracks(
@@ -109,10 +123,14 @@ def _tracks(
         level = np.where(distance[:, n] < _ANNOTATED_M, 1 + np.digitize(share, [0.4, 0.6, 0.8]), 0)
         yaw = pose[:, n, 2]
         yield AgentTrack(
-            category=CATEGORY[kind], size_m=(float(width), float(length), float(height)), pose=pose[:, n], z_m=np.full(len(yaw), height / 2),
+            category=CATEGORY[kind],
+            size_m=(float(width), float(length), float(height)),
+            pose=pose[:, n],
+            z_m=np.full(len(yaw), height / 2),
             velocity_mps=speed[:, n, None] * np.stack([np.cos(yaw), np.sin(yaw)], -1),
-            attribute=tuple(_attribute(kind, agents.speed_mps[n] == 0, v) for v in speed[:, n]), visibility=level.astype(int),
-        )  # fmt: skip
+            attribute=tuple(_attribute(kind, agents.speed_mps[n] == 0, v) for v in speed[:, n]),
+            visibility=level.astype(int),
+        )
 
 
 def _attribute(kind: str, parked: bool, speed_mps: float) -> str:
@@ -137,12 +155,12 @@ def _map_mask(world: World) -> np.ndarray:
     return mask > 0
 
 
-def _record_and_write(out: str, name: str, split: str, spec: SceneSpec, start_us: int, recipe: str, device: str) -> str:
+def _record_and_write(out: str, name: str, split: str, spec: SceneSpec, start_us: int, recipe: str) -> str:
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    write_scene(out, record(name, split, spec, start_us, device=device), recipe)
+    write_scene(out, record(name, split, spec, start_us), recipe)
     return name
 
 
@@ -178,12 +196,14 @@ def synthesize(
         )
     out.mkdir(parents=True, exist_ok=True)
     specs = {name: replace(spec, duration_s=duration_s) for name, spec in dataset_specs(num_scenes, seed).items()}
-    recipes = {name: digest(_RECIPE, spec) for name, spec in specs.items()}
+    recipe = digest(_RECIPE, seed, duration_s)
     jobs = [
-        (str(out), name, split_of(i), spec, _START_US + i * 60_000_000, recipes[name], "cpu")
+        (str(out), name, split_of(i), spec, _START_US + i * 60_000_000, recipe)
         for i, (name, spec) in enumerate(specs.items())
-        if not scene_done(out, name, recipes[name])
+        if not scene_done(out, name, recipe)
     ]
+    if not jobs and written_scenes(out) == set(specs):
+        return out
     with tqdm(
         total=num_scenes, initial=num_scenes - len(jobs), desc="scenes", unit="scene", disable=not progress
     ) as bar:
@@ -201,5 +221,5 @@ def synthesize(
                 except BaseException:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
-    write_tables(out, list(specs), digest(sorted(recipes.items())))
+    write_tables(out, list(specs), recipe)
     return out
