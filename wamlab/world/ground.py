@@ -154,35 +154,42 @@ def surface(
 
     fine = noise(g.noise, x, y, 0.06) * (0.06 / across).clamp(max=1)
     coarse = noise(g.noise, x, y, 1.3) * (2.6 / along).clamp(max=1)
-    walk = pavement > 0
-    stone = 0.30 + 0.02 * coarse + 0.012 * fine
-    slab = torch.maximum(dashes(s, 1.5, 0.05, f_s), line(torch.remainder(kerb, 1.5) - 0.75, 0.05, f_d))
-    stone = torch.where(walk, stone - 0.07 * slab, 0.5 * stone)
-    tint = stone.new_tensor([1.0, 0.98, 0.94])[:, None]
-
-    # kerb, pavement, verge; each edge blended over the footprint
-    def beyond(distance: Tensor | float) -> Tensor:
-        return ((kerb - distance) / f_d + 0.5).clamp(0, 1)
-
-    grass = noise(g.noise, x, y, 0.21) * (0.4 / along).clamp(max=1)
-    verge = torch.lerp((1 + 0.18 * coarse + 0.25 * grass) * g.verge[:, None], stone * (0.8 * tint), g.paved)
-    margin = mix(stone * tint, verge, beyond(torch.where(walk, pavement, 0.8)))
-    margin = mix((0.42, 0.41, 0.4), margin, torch.where(walk, beyond(0.18), torch.ones_like(kerb)))
-
-    base = 0.085 + 0.012 * coarse + 0.01 * fine
+    albedo = torch.empty(3, len(x), device=x.device)
+    off_road = torch.nonzero(kerb > -f_d)[:, 0]
+    beside = (v[off_road] for v in (x, y, s, kerb, f_d, f_s, along, fine, coarse, pavement))
+    albedo.index_copy_(1, off_road, _margin(g, *beside))
     on_road = torch.nonzero(kerb < f_d)[:, 0]
-    inside = (v[on_road] for v in (s, d, f_d, f_s, coarse, half, lanes, lane_m, parking, pavement, road))
+    inside = (v[on_road] for v in (s, d, f_d, f_s, half, lanes, lane_m, parking, pavement, road))
     white, yellow, tracks = _paint(g, *inside)
-    worn = (0.85 + 0.1 * coarse[on_road]).clamp(0.5, 1)
-    asphalt = (base[on_road] - 0.01 * tracks) * base.new_tensor([1.0, 1.0, 1.03])[:, None]
+    coarse, share = coarse[on_road], ((f_d - kerb)[on_road] / f_d[on_road] - 0.5).clamp(0, 1)
+    worn = (0.85 + 0.1 * coarse).clamp(0.5, 1)
+    asphalt = (0.085 + 0.012 * coarse + 0.01 * (fine[on_road] - tracks)) * x.new_tensor([1.0, 1.0, 1.03])[:, None]
     asphalt = mix(mix(asphalt, _PAINT, white * worn), _YELLOW, yellow * worn)
-    albedo = margin.index_copy(1, on_road, mix(asphalt, margin[:, on_road], beyond(0.0)[on_road]))
+    edge = torch.where(share < 1, albedo[:, on_road], asphalt)
+    albedo.index_copy_(1, on_road, mix(edge, asphalt, share))
 
     semantic = torch.full_like(road, int(Semantic.ROAD), dtype=torch.uint8)
     semantic[on_road[(white + yellow) > 0.5]] = int(Semantic.MARKING)
     semantic[kerb > 0] = int(Semantic.PAVEMENT)
-    semantic[kerb > torch.where(walk, pavement, 0.0)] = int(Semantic.TERRAIN)
+    semantic[kerb > pavement.clamp(min=0)] = int(Semantic.TERRAIN)
     return albedo.clamp(min=0.01), semantic, kerb < 0
+
+
+def _margin(g: Ground, x, y, s, kerb, f_d, f_s, along, fine, coarse, pavement) -> Tensor:
+    """(3, P) colour beside the carriageway: kerb, pavement or soft shoulder, verge; each edge blended over the footprint."""
+
+    def beyond(distance: Tensor | float) -> Tensor:
+        return ((kerb - distance) / f_d + 0.5).clamp(0, 1)
+
+    walk = pavement > 0
+    slab = torch.maximum(dashes(s, 1.5, 0.05, f_s), line(torch.remainder(kerb, 1.5) - 0.75, 0.05, f_d))
+    stone = 0.30 + 0.02 * coarse + 0.012 * fine
+    stone = torch.where(walk, stone - 0.07 * slab, 0.5 * stone)
+    tint = stone.new_tensor([1.0, 0.98, 0.94])[:, None]
+    grass = noise(g.noise, x, y, 0.21) * (0.4 / along).clamp(max=1)
+    verge = torch.lerp((1 + 0.18 * coarse + 0.25 * grass) * g.verge[:, None], stone * (0.8 * tint), g.paved)
+    margin = mix(stone * tint, verge, beyond(torch.where(walk, pavement, 0.8)))
+    return mix((0.42, 0.41, 0.4), margin, torch.where(walk, beyond(0.18), 1.0))
 
 
 def _join(g: Ground, x: Tensor, y: Tensor, kerb: Tensor, road2: Tensor, sample2: Tensor) -> Tensor:
@@ -194,7 +201,7 @@ def _join(g: Ground, x: Tensor, y: Tensor, kerb: Tensor, road2: Tensor, sample2:
 
 
 def _paint(
-    g: Ground, s, d, f_d, f_s, coarse, half, lanes, lane_m, parking, pavement, road
+    g: Ground, s, d, f_d, f_s, half, lanes, lane_m, parking, pavement, road
 ) -> tuple[Tensor, Tensor, Tensor]:
     """White paint, yellow paint and wheel tracks at points on a carriageway, each (P,) in 0..1."""
     style = g.roads[5].index_select(0, road)
