@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wamlab.geometry import STEERING_RATIO, WHEELBASE_M
+from wamlab.geometry import STEERING_RATIO, WHEELBASE_M, curvature_to_steering, wrap_angle
 from wamlab.world.road import Path
 
 MAX_STEERING_RAD = 8.0  # of the steering wheel
@@ -37,8 +37,9 @@ class EgoState:
 
 def step_bicycle(state: EgoState, steering_rad: float, accel_mps2: float, dt_s: float) -> EgoState:
     """Drive `dt_s` with constant steering and acceleration: an exact arc of the kinematic bicycle. The car never rolls backwards."""
-    speed = max(0.0, state.speed_mps + accel_mps2 * dt_s)
-    accel = (speed - state.speed_mps) / dt_s
+    speed, accel = state.speed_mps + accel_mps2 * dt_s, accel_mps2
+    if speed < 1e-9:  # it stops within the step
+        speed, accel = 0.0, -state.speed_mps / dt_s
     distance = 0.5 * (state.speed_mps + speed) * dt_s
     turn = distance * np.tan(steering_rad / STEERING_RATIO) / WHEELBASE_M
     chord = distance * np.sinc(turn / 2 / np.pi)
@@ -51,18 +52,20 @@ def step_bicycle(state: EgoState, steering_rad: float, accel_mps2: float, dt_s: 
 
 @dataclass(frozen=True)
 class Driver:
-    """Follows `path` by pure pursuit.
+    """Keeps the rear axle on `path`, but for some drift.
 
     Attributes:
         speed_mps: what the driver wants on a free, straight road.
-        wander_m, sway: amplitude of the slow drift from the path's middle, and of the speed (as a share).
-        phases: (6,) radians that make the drift of one driver differ from another's.
+        wander_m, sway, dither_rad: amplitude of the slow drift from the path's middle, of the speed (as a share), and of quick
+            movements of the steering wheel.
+        phases: (8,) radians that make the drift of one driver differ from another's.
     """
 
     path: Path
     speed_mps: float
     wander_m: float
     sway: float
+    dither_rad: float
     phases: np.ndarray
 
     def offset_m(self, time_s: float) -> float:
@@ -70,20 +73,23 @@ class Driver:
         return float(self.wander_m * waves @ np.array([0.6, 0.3, 0.1]))
 
     def desired_speed_mps(self, time_s: float, s: float) -> float:
-        waves = np.sin(2 * np.pi * time_s / np.array([9.0, 5.3, 3.1]) + self.phases[3:])
+        waves = np.sin(2 * np.pi * time_s / np.array([9.0, 5.3, 3.1]) + self.phases[3:6])
         free = self.speed_mps * (1 + self.sway * waves @ np.array([0.5, 0.3, 0.2]))
-        ahead = np.abs(np.interp(s + np.array([0.0, 4.0, 8.0, 14.0, 20.0]), self.path.s, self.path.curvature)).max()
-        return float(min(free, np.sqrt(2.3 / max(ahead, 1e-4))))
+        return float(min(free, np.interp(s, self.path.s, self.path.curve_speed_mps)))
 
-    def steer(self, state: EgoState, time_s: float, dt_s: float) -> float:
-        """The steering-wheel angle for the next step, radians."""
-        s, _ = self.path.project(np.array([state.x_m, state.y_m]))
-        look = 3.5 + 0.55 * state.speed_mps
-        x, y, yaw = self.path.at(min(float(s) + look, self.path.length_m))
-        offset = self.offset_m(time_s)
-        dx, dy = x - offset * np.sin(yaw) - state.x_m, y + offset * np.cos(yaw) - state.y_m
-        aside = dy * np.cos(state.yaw_rad) - dx * np.sin(state.yaw_rad)
-        wanted = STEERING_RATIO * np.arctan(2 * WHEELBASE_M * aside / (dx * dx + dy * dy + 1e-6))
+    def steer(self, state: EgoState, s: float, aside_m: float, time_s: float, dt_s: float) -> float:
+        """The steering-wheel angle for the next step, radians, for a car at `s` and `aside_m` of the path.
+
+        The path's curvature, and a critically damped return to the path within a few metres.
+        """
+        path, speed = self.path, state.speed_mps
+        reach = 3.2 + 0.45 * speed
+        slip = wrap_angle(state.yaw_rad - np.interp(s, path.s, path.yaw))
+        preview = np.interp(s + 0.3 + 0.12 * speed, path.s, path.bend)
+        curvature = preview - (aside_m - self.offset_m(time_s)) / reach**2 - 2 * slip / reach
+        waves = np.sin(2 * np.pi * time_s / np.array([2.7, 1.7]) + self.phases[6:])
+        dither = self.dither_rad * min(1.0, speed / 4) * waves @ np.array([0.6, 0.4])
+        wanted = curvature_to_steering(np.clip(curvature, -0.2, 0.2)) + dither
         limit = MAX_STEERING_RATE_RADPS * dt_s
         wanted = np.clip(wanted, state.steering_rad - limit, state.steering_rad + limit)
         return float(np.clip(wanted, -MAX_STEERING_RAD, MAX_STEERING_RAD))

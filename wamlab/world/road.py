@@ -10,11 +10,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 SPACING_M = 1.0  # between two samples of a centreline
 CELL_M = 4.0  # of the lookup grid
 PLACES = ("urban", "suburban", "rural")
+_LATERAL_MPS2, _CURVE_BRAKE_MPS2 = 1.9, 1.3  # comfort in a bend, and on the way to it
+_NEAR_TURN_M, _ACROSS_TURN_M = 7.5, 11.0  # radius of a turn to the near side, and of one across the oncoming lanes
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,28 @@ class Path:
     def length_m(self) -> float:
         return float(self.s[-1])
 
+    @cached_property
+    def bend(self) -> np.ndarray:
+        """(N,) curvature as a driver takes it: smoothed over a few metres, 1/m, left positive."""
+        return gaussian_filter1d(self.curvature, 1.5, mode="nearest")
+
+    @cached_property
+    def curve_speed_mps(self) -> np.ndarray:
+        """(N,) the speed at which all bends ahead can be taken, braking gently: v² = min over s' of v(s')² + 2 b (s' - s)."""
+        slope = 2 * _CURVE_BRAKE_MPS2 * self.s
+        square = _LATERAL_MPS2 / np.maximum(np.abs(self.bend), 1e-4) + slope
+        return np.sqrt(np.minimum.accumulate(square[::-1])[::-1] - slope)
+
+    @cached_property
+    def _poses(self) -> np.ndarray:
+        return np.column_stack([self.points, self.yaw])
+
     def at(self, s: np.ndarray | float) -> np.ndarray:
         """(...,) metres -> (..., 3): x_m, y_m, yaw_rad; clamped to the ends."""
-        return np.stack(
-            [np.interp(s, self.s, v) for v in (self.points[:, 0], self.points[:, 1], self.yaw)],
-            -1,
-        )
+        s = np.clip(s, 0.0, self.s[-1])
+        i = np.clip(np.searchsorted(self.s, s) - 1, 0, len(self.s) - 2)
+        share = np.asarray((s - self.s[i]) / (self.s[i + 1] - self.s[i]))[..., None]
+        return self._poses[i] * (1 - share) + self._poses[i + 1] * share
 
     @cached_property
     def tree(self) -> cKDTree:
@@ -100,8 +119,10 @@ class Path:
         """(..., 2) -> s and the offset to the left, both (...,) metres."""
         i = self.tree.query(xy)[1]
         delta = np.asarray(xy) - self.points[i]
-        c, n = np.cos(self.yaw[i]), np.sin(self.yaw[i])
-        return self.s[i] + delta[..., 0] * c + delta[..., 1] * n, -delta[..., 0] * n + delta[..., 1] * c
+        c, n, kappa = np.cos(self.yaw[i]), np.sin(self.yaw[i]), self.curvature[i]
+        along, aside = delta[..., 0] * c + delta[..., 1] * n, delta[..., 1] * c - delta[..., 0] * n
+        along = along / np.maximum(1 - kappa * aside, 0.3)
+        return self.s[i] + along, aside - kappa * along * along / 2
 
 
 @dataclass(frozen=True)
@@ -144,29 +165,34 @@ class RoadMap:
         there = self.roads[other].at(s_other)[2]
         left = np.sin(there - here) > 0  # does the other centreline point to our left?
         new_direction = 1 if left == (turn == "left") else -1
-        inner = (turn == "left") == (self.side > 0)  # a turn across the oncoming lanes ends next to the centre
-        return other, new_direction, 0 if inner else self.roads[other].lanes - 1
+        return other, new_direction, 0 if self.across(turn) else self.roads[other].lanes - 1
+
+    def across(self, turn: str) -> bool:
+        """Does this turn cross the oncoming lanes (left in right-hand traffic)? Such a turn starts and ends next to the centre."""
+        return (turn == "left") == (self.side > 0)
 
     def route(self, road: int, direction: int, lane: int, start_s: float, turns: dict[int, str]) -> Path:
-        """A lane-level path from `start_s` that takes the given turn at the given crossings (else straight on)."""
-        pieces, s = [], start_s
+        """A lane-level path from `start_s` that takes the first of the given turns that lies ahead, and else goes straight on."""
         ahead = sorted(self._crossings_on(road), key=lambda c: direction * c[1])
-        for crossing, s_cross in [c for c in ahead if direction * (c[1] - start_s) > 0]:
-            if turns.get(crossing, "straight") == "straight":
+        for crossing, s_cross in ahead:
+            turn = turns.get(crossing, "straight")
+            if turn == "straight":
                 continue
             a, sa, b, sb = self.crossings[crossing]
-            other, new_direction, new_lane = self.turn(crossing, road, direction, lane, turns[crossing])
-            s_other = sb if other == b else sa
-            reach_here = self.roads[other].half_width_m + 4.0
-            reach_there = self.roads[road].half_width_m + 4.0
-            entry, exit_ = s_cross - direction * reach_here, s_other + new_direction * reach_there
-            before = self.lane_path(road, direction, lane, s, entry)
-            after = self.lane_path(other, new_direction, new_lane, exit_)
-            pieces = [before.points, _bend(before, after), after.points]
-            break
-        else:
-            pieces = [self.lane_path(road, direction, lane, s).points]
-        return _resample(np.concatenate(pieces))
+            other, new_direction, new_lane = self.turn(crossing, road, direction, lane, turn)
+            here = abs(self.lane_offset(road, direction, lane))
+            there = abs(self.lane_offset(other, new_direction, new_lane))
+            # both ends lie one radius from the point where the two lanes' middles meet
+            across = self.across(turn)
+            before_m = _ACROSS_TURN_M - there if across else _NEAR_TURN_M + there
+            after_m = _ACROSS_TURN_M - here if across else _NEAR_TURN_M + here
+            entry = s_cross - direction * before_m
+            if direction * (entry - start_s) < 2.0:
+                continue
+            before = self.lane_path(road, direction, lane, start_s, entry)
+            after = self.lane_path(other, new_direction, new_lane, (sb if other == b else sa) + new_direction * after_m)
+            return _resample(np.concatenate([before.points, _bend(before, after), after.points]))
+        return _resample(self.lane_path(road, direction, lane, start_s).points)
 
     def _crossings_on(self, road: int) -> list[tuple[int, float]]:
         out = []
@@ -248,8 +274,10 @@ def _centreline(
     return np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)]), heading, curvature
 
 
-def generate_map(rng: np.random.Generator, place: str, side: int = 1, length_m: float = 560.0) -> RoadMap:
-    """A road map of the given place. `length_m` is that of the main road; others are shorter.
+def generate_map(
+    rng: np.random.Generator, place: str, side: int = 1, length_m: float = 560.0, arm_m: float = 150.0
+) -> RoadMap:
+    """A road map of the given place. `length_m` is that of the main road; the others reach `arm_m` to both sides of it.
 
     Deterministic for the state of `rng`.
     """
@@ -266,12 +294,11 @@ def generate_map(rng: np.random.Generator, place: str, side: int = 1, length_m: 
     roads, crossings = [main], []
     places_s = 120.0 + 140.0 * np.arange(3) + rng.uniform(-25, 25, 3)
     for s in places_s[: rng.integers(1 if place != "rural" else 0, max_crossings + 1)]:
-        arm = 150.0
         x, y, yaw = main.at(s)
         if abs(main.curvature[int(s)]) > 0.01:
             continue
         angle = yaw + np.pi / 2 + rng.uniform(-0.2, 0.2)
-        n = int(2 * arm / SPACING_M) + 1
+        n = int(2 * arm_m / SPACING_M) + 1
         along = (np.arange(n) - n // 2) * SPACING_M
         cross_points = np.stack([x + along * np.cos(angle), y + along * np.sin(angle)], -1)
         cross_lanes = int(min(lanes, rng.integers(1, 3)))

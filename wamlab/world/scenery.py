@@ -50,68 +50,58 @@ def make_scenery(road_map: RoadMap, look: Look, rng: np.random.Generator) -> Sce
     return Scenery(shapes, _light_map(road_map, shapes, lamps, look))
 
 
-def _clear(road_map: RoadMap, pose: np.ndarray, length: float, depth: float, gap: float) -> bool:
-    """Is the rectangle around a pose at least `gap` metres from every kerb?"""
-    u, v = np.meshgrid(np.linspace(-length / 2, length / 2, max(2, int(length / 5) + 2)), (-depth / 2, 0.0, depth / 2))
-    c, s = np.cos(pose[2]), np.sin(pose[2])
-    xy = np.stack([pose[0] + c * u - s * v, pose[1] + s * u + c * v], -1)
-    return bool(np.all(road_map.distance_to_kerb(xy) > gap))
+def _clear(road_map: RoadMap, pose: np.ndarray, length: np.ndarray, depth: np.ndarray, gap: float) -> np.ndarray:
+    """Are the rectangles (n,) around poses (n, 3) at least `gap` metres from every kerb?"""
+    u, v = np.meshgrid(np.linspace(-0.5, 0.5, 7), (-0.5, 0.5))
+    u, v = u.ravel() * length[:, None], v.ravel() * depth[:, None]
+    c, s = np.cos(pose[:, 2:]), np.sin(pose[:, 2:])
+    xy = np.stack([pose[:, :1] + c * u - s * v, pose[:, 1:2] + s * u + c * v], -1)
+    return (road_map.distance_to_kerb(xy) > gap).all(1)
 
 
 def _buildings(rows: list[tuple], road_map: RoadMap, i: int, side: int, edge: float, rng: np.random.Generator) -> None:
     road, place = road_map.roads[i], road_map.place
-    s = rng.uniform(0, 10)
-    while s < road.length_m:
-        if place == "urban":
-            length, depth, back, gap = (
-                rng.uniform(12, 28),
-                rng.uniform(10, 16),
-                rng.uniform(0.3, 1.5),
-                rng.choice([0.2, 0.2, 6.0]),
+    n = int(road.length_m / {"urban": 12.0, "suburban": 15.0, "rural": 50.0}[place]) + 1
+    if place == "urban":
+        length, depth, back = rng.uniform(12, 28, n), rng.uniform(10, 16, n), rng.uniform(0.3, 1.5, n)
+        gap = rng.choice([0.2, 0.2, 6.0], n)
+        height = rng.choice([3, 4, 5, 6, 8, 11], n, p=[0.15, 0.2, 0.25, 0.2, 0.12, 0.08]) * 3.2
+    elif place == "suburban":
+        length, depth, back = rng.uniform(9, 16, n), rng.uniform(8, 11, n), rng.uniform(5, 10, n)
+        gap, height = rng.uniform(6, 18, n), rng.choice([1, 2, 2], n) * 3.0
+    else:
+        length, depth, back = rng.uniform(10, 24, n), rng.uniform(8, 13, n), rng.uniform(14, 45, n)
+        gap, height = rng.uniform(40, 140, n), rng.uniform(3.5, 7, n)
+    s = rng.uniform(0, 10) + np.cumsum(length + gap) - gap - length / 2
+    poses = road.at(s, side * (edge + back + depth / 2))
+    keep = (s - length / 2 < road.length_m) & _clear(road_map, poses, length + 1, depth, max(road.pavement_m, 1.0))
+    for pose, length, depth, height in zip(poses[keep], length[keep], depth[keep], height[keep], strict=True):  # noqa: B020
+        wall = np.array(_WALLS[place][rng.integers(len(_WALLS[place]))]) * rng.uniform(0.8, 1.15)
+        param = (float(rng.integers(1, 1000)), float(rng.choice([2.4, 3.0, 3.6])))
+        rows.append(
+            shape(
+                (*pose[:2], height / 2),
+                (length / 2, depth / 2, height / 2),
+                tuple(wall),
+                yaw=pose[2],
+                material=Material.FACADE,
+                param=param,
             )
-            height = rng.choice([3, 4, 5, 6, 8, 11], p=[0.15, 0.2, 0.25, 0.2, 0.12, 0.08]) * 3.2
-        elif place == "suburban":
-            length, depth, back, gap = rng.uniform(9, 16), rng.uniform(8, 11), rng.uniform(5, 10), rng.uniform(6, 18)
-            height = rng.choice([1, 2, 2]) * 3.0
-        else:
-            length, depth, back, gap = (
-                rng.uniform(10, 24),
-                rng.uniform(8, 13),
-                rng.uniform(14, 45),
-                rng.uniform(40, 140),
-            )
-            height = rng.uniform(3.5, 7)
-        pose = road.at(s + length / 2, side * (edge + back + depth / 2))
-        if _clear(road_map, pose, length + 1, depth, max(road.pavement_m, 1.0)):
-            wall = np.array(_WALLS[place][rng.integers(len(_WALLS[place]))]) * rng.uniform(0.8, 1.15)
-            param = (float(rng.integers(1, 1000)), float(rng.choice([2.4, 3.0, 3.6])))
+        )
+        if place != "urban":
+            roof = tuple(np.array(_ROOFS[rng.integers(len(_ROOFS))]) * rng.uniform(0.8, 1.2))
+            rise = depth * rng.uniform(0.25, 0.4)
             rows.append(
                 shape(
-                    (*pose[:2], height / 2),
-                    (length / 2, depth / 2, height / 2),
-                    tuple(wall),
+                    (*pose[:2], height + rise / 2),
+                    (length / 2 + 0.3, depth / 2 + 0.4, rise / 2),
+                    roof,
                     yaw=pose[2],
-                    material=Material.FACADE,
-                    param=param,
+                    taper=(0.0, 0.0, 1.0),
                 )
             )
-            if place != "urban":
-                roof = tuple(np.array(_ROOFS[rng.integers(len(_ROOFS))]) * rng.uniform(0.8, 1.2))
-                rise = depth * rng.uniform(0.25, 0.4)
-                rows.append(
-                    shape(
-                        (*pose[:2], height + rise / 2),
-                        (length / 2 + 0.3, depth / 2 + 0.4, rise / 2),
-                        roof,
-                        yaw=pose[2],
-                        taper=(0.0, 0.0, 1.0),
-                    )
-                )
-            elif rng.random() < 0.5:
-                rows.append(
-                    shape((*pose[:2], height + 1.2), (length / 5, depth / 5, 1.2), tuple(wall * 0.8), yaw=pose[2])
-                )
-        s += length + gap
+        elif rng.random() < 0.5:
+            rows.append(shape((*pose[:2], height + 1.2), (length / 5, depth / 5, 1.2), tuple(wall * 0.8), yaw=pose[2]))
 
 
 def _trees(rows: list[tuple], road_map: RoadMap, i: int, side: int, edge: float, rng: np.random.Generator) -> None:
@@ -121,25 +111,22 @@ def _trees(rows: list[tuple], road_map: RoadMap, i: int, side: int, edge: float,
         "suburban": ((10, 26), (1.5, 3.5)),
         "rural": ((8, 34), (3, 22)),
     }[road_map.place]
-    s = rng.uniform(0, 20)
-    while s < road.length_m:
-        x, y, _ = road.at(s, side * (edge + rng.uniform(*offset)))
-        if road_map.distance_to_kerb(np.array([x, y])) > 1.2:
-            rows.extend(tree(rng, float(x), float(y)))
-        s += rng.uniform(*spacing)
+    n = int(road.length_m / spacing[0]) + 1
+    s = rng.uniform(0, 20) + np.cumsum(rng.uniform(*spacing, n)) - spacing[0]
+    xy = road.at(s, side * (edge + rng.uniform(*offset, n)))[:, :2]
+    for x, y in xy[(s < road.length_m) & (road_map.distance_to_kerb(xy) > 1.2)]:
+        rows.extend(tree(rng, float(x), float(y)))
 
 
 def _lamps(rows: list[tuple], lamps: list, road_map: RoadMap, i: int, side: int, rng: np.random.Generator) -> None:
     road = road_map.roads[i]
-    for s in np.arange(6.0 + (15.0 if side > 0 else 0.0) + rng.uniform(0, 4), road.length_m, 30.0):
-        d = side * (road.half_width_m + 0.5)
-        x, y, yaw = road.at(s, d)
-        if road_map.distance_to_kerb(np.array([x, y])) < 0.3:
-            continue
+    d = side * (road.half_width_m + 0.5)
+    s = np.arange(6.0 + (15.0 if side > 0 else 0.0) + rng.uniform(0, 4), road.length_m, 30.0)
+    foot, arm, head = (road.at(s, d - side * reach) for reach in (0.0, 0.9, 1.8))
+    keep = road_map.distance_to_kerb(foot[:, :2]) > 0.3
+    for (x, y, yaw), (ax, ay, _), (hx, hy, _) in zip(foot[keep], arm[keep], head[keep], strict=True):
         rows.append(shape((x, y, 3.6), (0.07, 0.07, 3.6), (0.16, 0.17, 0.17), semantic=Semantic.POLE))
-        ax, ay, _ = road.at(s, d - side * 0.9)
         rows.append(shape((ax, ay, 7.15), (0.06, 0.95, 0.05), (0.16, 0.17, 0.17), yaw=yaw, semantic=Semantic.POLE))
-        hx, hy, _ = road.at(s, d - side * 1.8)
         rows.append(
             shape(
                 (hx, hy, 7.1),
@@ -159,23 +146,26 @@ def _light_map(road_map: RoadMap, shapes: Primitives, lamps: list[tuple[float, f
     shadow = np.zeros((rows, columns), np.uint8)
     sun_xy = -look.sun[:2] / max(look.sun[2], 0.05)
     corner = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1.0]])
-    c, s = np.cos(shapes.yaw), np.sin(shapes.yaw)
-    for k in range(len(shapes)):
-        half = shapes.half[k]
-        shrink = 0.75 if shapes.ellipsoid[k] else 1.0
-        local = corner * half[:2] * shrink
-        base = shapes.centre[k, :2] + local @ np.array([[c[k], s[k]], [-s[k], c[k]]])
-        low, high = shapes.centre[k, 2] - half[2] * shrink, shapes.centre[k, 2] + half[2] * shrink
-        reach = min(1.0, 60.0 / (np.hypot(*sun_xy) * high + 1e-6))
-        outline = np.concatenate([base + sun_xy * max(low, 0.0) * reach, base + sun_xy * high * reach])
-        hull = cv2.convexHull((outline / LIGHTMAP_M * 16).astype(np.int32))
-        cv2.fillConvexPoly(shadow, hull, 255, cv2.LINE_AA, 4)
-    sun = 1 - cv2.GaussianBlur(shadow, (0, 0), 0.7).astype(np.float32) / 255
-    lamp = np.zeros((rows, columns), np.float32)
+    c, s = np.cos(shapes.yaw)[:, None], np.sin(shapes.yaw)[:, None]
+    half = shapes.half * np.where(shapes.ellipsoid, 0.75, 1.0)[:, None]
+    u, v = half[:, :1] * corner[:, 0], half[:, 1:2] * corner[:, 1]
+    base = shapes.centre[:, None, :2] + np.stack([c * u - s * v, s * u + c * v], -1)  # (N, 4, 2)
+    low, high = np.maximum(shapes.centre[:, 2] - half[:, 2], 0), shapes.centre[:, 2] + half[:, 2]
+    cast = np.minimum(1.0, 60.0 / (np.hypot(*sun_xy) * high + 1e-6))[:, None] * sun_xy
+    outline = np.concatenate([base + (cast * low[:, None])[:, None], base + (cast * high[:, None])[:, None]], 1)
+    for points in (outline / LIGHTMAP_M * 16).astype(np.int32):
+        cv2.fillConvexPoly(shadow, cv2.convexHull(points), 255, cv2.LINE_AA, 4)
+    sun = cv2.GaussianBlur(shadow, (0, 0), 0.7).astype(np.float32)
+    light = np.zeros((2, rows, columns), np.float32)
+    np.multiply(sun, -1 / 255, out=light[0])
+    light[0] += 1
     if look.lights and lamps:
-        for x, y in lamps:
-            i, j = int(y / LIGHTMAP_M), int(x / LIGHTMAP_M)
+        spread = 4.5 / LIGHTMAP_M
+        reach = int(4 * spread)
+        bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / spread) ** 2).astype(np.float32)
+        padded = np.zeros((rows + 2 * reach, columns + 2 * reach), np.float32)
+        for j, i in (np.array(lamps) / LIGHTMAP_M).astype(int):
             if 0 <= i < rows and 0 <= j < columns:
-                lamp[i, j] = 1.0
-        lamp = cv2.GaussianBlur(lamp, (0, 0), 4.5 / LIGHTMAP_M) * 2 * np.pi * (4.5 / LIGHTMAP_M) ** 2
-    return np.stack([sun, lamp])
+                padded[i : i + 2 * reach + 1, j : j + 2 * reach + 1] += bell[:, None] * bell
+        light[1] = padded[reach:-reach, reach:-reach]
+    return light

@@ -7,30 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from wamlab.errors import HorizonTooLong, InvalidAction, InvalidParameter, UnknownName
+from wamlab.geometry import to_ego_frame
 from wamlab.types import COMMANDS
-from wamlab.world.driver import Driver, EgoState, step_bicycle
+from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, REAR_AXLE_TO_CENTRE_M, Driver, EgoState, step_bicycle
+from wamlab.world.junction import AMBER_S, CYCLE_S, GREEN_S, Passage, passages
+from wamlab.world.population import populate
 from wamlab.world.road import PLACES, Path, RoadMap, generate_map
 from wamlab.world.scenery import Scenery, make_scenery
 from wamlab.world.traffic import (
-    _PROBES_M,
+    PROBES_M,
     Agents,
     AgentState,
+    EgoView,
+    Observation,
     clearance,
     idm,
-    obstacle_circles,
-    path_stops,
-    populate,
-    signal_gap,
+    observe,
     step_agents,
 )
 from wamlab.world.weather import TIMES, WEATHERS, Look, make_look
 
 STEP_S = 1 / 12
 KEYFRAME_STEPS = 6  # keyframes at 2 Hz
+WARM_UP_STEPS = 36
+_FRONT_M = REAR_AXLE_TO_CENTRE_M + EGO_LENGTH_M / 2  # of the car, from the rear axle
+_LIMIT_MPS = {"urban": 10.5, "suburban": 12.0, "rural": 15.5}
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class SceneSpec:
         return ", ".join(words).capitalize()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """The world at one instant."""
 
@@ -84,7 +90,7 @@ class State:
     agents: AgentState
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     """A generated scene, ready to be simulated from `start`."""
 
@@ -101,42 +107,38 @@ class World:
     def route(self) -> Path:
         return self.driver.path
 
+    @lru_cache(maxsize=2)  # noqa: B019 - driving and stepping look at the same state
+    def _look(self, state: State) -> tuple[float, float, Observation]:
+        """Where the ego car is on its route (metres along it and to its left), and what everybody sees."""
+        ego = state.ego
+        s, aside = (float(v) for v in self.route.project(np.array([ego.x_m, ego.y_m])))
+        front = s + _FRONT_M if abs(aside) < 3 else np.inf  # off its route, the car is an obstacle and no more
+        view = EgoView(ego.pose, ego.speed_mps, front)
+        return s, aside, observe(self.agents, state.agents, state.time_s, view, self.signal_offsets)
+
     def drive(self, state: State) -> tuple[float, float]:
         """The scripted driver's steering-wheel angle (rad) and acceleration (m/s²) in this state."""
-        ego, path = state.ego, self.driver.path
-        steering = self.driver.steer(ego, state.time_s, STEP_S)
-        s = float(path.project(np.array([ego.x_m, ego.y_m]))[0])
-        front = s + 3.6
-        probes = path.at(front + _PROBES_M)[None, :, :2]
-        gap, leader = np.inf, 0.0
-        if len(self.agents):
-            pose = self.agents.pose(state.agents.s_m)
-            circles, radii = obstacle_circles(pose, self.agents.size_m[:, 0], self.agents.size_m[:, 1])
-            distance, who = clearance(probes, np.array([0.93]), circles, radii, np.array([-1]))
-            gap = float(distance[0])
-            if who[0] >= 0:
-                leader = max(0.0, float(np.cos(pose[who[0], 2] - ego.yaw_rad) * state.agents.speed_mps[who[0]]))
-        stop = signal_gap(front, ego.speed_mps, path_stops(self.map, path), state.time_s, self.signal_offsets)
-        if stop < gap:
-            gap, leader = stop, 0.0
-        left = path.length_m - s
-        wanted = min(self.driver.desired_speed_mps(state.time_s, s), max(0.0, left - 5.0))
-        accel = idm(*(np.array(v) for v in (ego.speed_mps, wanted, gap, leader)))
-        return steering, float(np.clip(accel, -7.0, 2.5))
+        s, aside, seen = self._look(state)
+        ego, path, boxes = state.ego, self.route, seen.boxes
+        steering = self.driver.steer(ego, s, aside, state.time_s, STEP_S)
+        probes = path.at(s + _FRONT_M + PROBES_M)[None]
+        gap, who = clearance(probes, np.array([EGO_WIDTH_M / 2]), boxes, np.array([len(boxes.speed_mps) - 1]))
+        leader = max(0.0, np.cos(boxes.pose[who[0], 2] - probes[0, 0, 2]) * boxes.speed_mps[who[0]])
+        waits = self.agents.by_ego.gap_m(seen.front_m, seen.length_m, seen.speed_mps, seen.held_m)
+        halt = min(seen.held_m[-1], waits[-1])
+        if halt < gap[0]:
+            gap, leader = np.array([halt]), 0.0
+        wanted = min(self.driver.desired_speed_mps(state.time_s, s), max(0.0, path.length_m - s - 5.0))
+        return steering, float(idm(np.array([ego.speed_mps]), wanted, gap, leader)[0])
 
     def step(self, state: State, steering_rad: float, accel_mps2: float, reactive: bool = True) -> State:
         """The state `STEP_S` later. `reactive=False`: the others do not see the ego car."""
         ego = step_bicycle(state.ego, steering_rad, accel_mps2, STEP_S)
-        agents = step_agents(
-            self.agents,
-            state.agents,
-            state.time_s,
-            STEP_S,
-            np.array(state.ego.pose),
-            state.ego.speed_mps,
-            self.signal_offsets,
-            reactive,
-        )
+        if reactive:
+            seen = self._look(state)[2]
+        else:
+            seen = observe(self.agents, state.agents, state.time_s, None, self.signal_offsets)
+        agents = step_agents(self.agents, state.agents, seen, state.time_s, STEP_S, self.signal_offsets)
         return State(state.time_s + STEP_S, ego, agents)
 
     def simulate(self, controller: Callable[[State], tuple[float, float]] | None = None) -> list[State]:
@@ -146,12 +148,15 @@ class World:
             states.append(self.step(states[-1], *(controller or self.drive)(states[-1])))
         return states
 
-    def replay(self, log: list[State], keyframe: int, actions: np.ndarray, reactive: bool = True) -> list[State]:
+    def replay(
+        self, log: list[State], keyframe: int, actions: np.ndarray, reactive: bool = True, every_step: bool = False
+    ) -> list[State]:
         """What would really have happened: from a keyframe of `log`, other actions are taken.
 
         Args:
             actions: (F, >= 2) steering-wheel angle (rad) and acceleration (m/s²) at keyframes `keyframe` .. `keyframe + F - 1`; between
                 keyframes they are interpolated, after the last one it is held. Further columns are ignored.
+            every_step: `actions` has a row for each step instead, (F * KEYFRAME_STEPS, >= 2), in force during that step.
 
         Returns:
             The F states at the following keyframes.
@@ -162,16 +167,20 @@ class World:
         if actions.ndim != 2 or actions.shape[1] < 2 or not len(actions):
             raise InvalidAction(f"actions must be (F, 2 or more) with steering and acceleration, not {actions.shape}")
         if not np.isfinite(actions[:, :2]).all():
+            row = int(np.argmin(np.isfinite(actions[:, :2]).all(1)))
+            raise InvalidAction(f"actions must be finite; row {row} is not: {actions[row, :2]}")
+        if every_step and len(actions) % KEYFRAME_STEPS:
             raise InvalidAction(
-                f"actions must be finite; row {int(np.argmin(np.isfinite(actions[:, :2]).all(1)))} is not"
+                f"actions of every step must have a multiple of {KEYFRAME_STEPS} rows, not {len(actions)}"
             )
         last = (len(log) - 1) // KEYFRAME_STEPS
         if not 0 <= keyframe <= last:
             raise HorizonTooLong(f"the scene has keyframes 0..{last}, not {keyframe}")
+        if not every_step:
+            at = (np.arange(len(actions) * KEYFRAME_STEPS) + 0.5) / KEYFRAME_STEPS
+            actions = np.stack([np.interp(at, np.arange(len(actions)), actions[:, c]) for c in (0, 1)], -1)
         state, out = log[keyframe * KEYFRAME_STEPS], []
-        grid = np.arange(len(actions))
-        for k in range(len(actions) * KEYFRAME_STEPS):
-            steering, accel = (np.interp((k + 0.5) / KEYFRAME_STEPS, grid, actions[:, c]) for c in (0, 1))
+        for k, (steering, accel) in enumerate(actions[:, :2]):
             state = self.step(state, float(steering), float(accel), reactive)
             if (k + 1) % KEYFRAME_STEPS == 0:
                 out.append(state)
@@ -182,35 +191,77 @@ def make_world(spec: SceneSpec) -> World:
     """Generate a scene. Deterministic for `spec`."""
     streams = np.random.SeedSequence(spec.seed).spawn(5)
     rng_map, rng_look, rng_scenery, rng_ego, rng_traffic = (np.random.default_rng(s) for s in streams)
+    top = 1.15 * _LIMIT_MPS[spec.place]  # nobody's scene ends at the end of the road
+    length, arm = max(560.0, 240 + top * spec.duration_s), 150.0
+    if spec.turn != "straight":
+        arm = max(arm, 60 + top * (spec.duration_s - 7))
     for _ in range(50):
-        road_map = generate_map(rng_map, spec.place, spec.side)
+        road_map = generate_map(rng_map, spec.place, spec.side, length, arm)
         if spec.turn == "straight" or road_map.crossings:
             break
     look = make_look(spec.time, spec.weather, rng_look)
     scenery = make_scenery(road_map, look, rng_scenery)
-
-    road = road_map.roads[0]
-    lane, turns, start = int(rng_ego.integers(0, road.lanes)), {}, rng_ego.uniform(20, 110)
-    if spec.turn != "straight" and road_map.crossings:
-        k = int(rng_ego.integers(len(road_map.crossings)))
-        turns = {k: spec.turn}
-        start = max(8.0, road_map.crossings[k][1] - rng_ego.uniform(45, 85))
-        inner = (spec.turn == "left") == (spec.side > 0)
-        lane = 0 if inner else road.lanes - 1
-    path = road_map.route(0, 1, lane, start, turns)
-    limit = {"urban": 10.5, "suburban": 12.0, "rural": 15.5}[spec.place]
-    speed = limit * rng_ego.uniform(0.8, 1.1) * (0.85 if spec.weather in ("rain", "fog") else 1.0)
-    wander, sway = (rng_ego.uniform(0.5, 0.9), rng_ego.uniform(0.3, 0.6)) if spec.explore else (0.06, 0.05)
-    driver = Driver(path, float(speed), float(wander), float(sway), rng_ego.uniform(0, 2 * np.pi, 6))
+    speed = _LIMIT_MPS[spec.place] * rng_ego.uniform(0.8, 1.1) * (0.85 if spec.weather in ("rain", "fog") else 1.0)
+    path = _ego_path(spec, road_map, rng_ego)
+    drift = (rng_ego.uniform(0.35, 0.7), rng_ego.uniform(0.3, 0.6), rng_ego.uniform(0.15, 0.5))
+    driver = Driver(
+        path,
+        float(speed),
+        *(map(float, drift) if spec.explore else (0.05, 0.05, 0.0)),
+        rng_ego.uniform(0, 2 * np.pi, 8),
+    )
     x, y, yaw = path.at(2.0)
     ego = EgoState(float(x), float(y), float(yaw), driver.desired_speed_mps(0.0, 2.0) * 0.9)
-    agents, agent_state = populate(road_map, path, 2.0, spec.density, rng_traffic)
-    offsets = rng_traffic.uniform(0, 24, max(1, len(road_map.crossings)))
-    world = World(spec, road_map, look, scenery, agents, driver, offsets, State(0.0, ego, agent_state))
-    state = world.start  # the others get going, with the ego car where it is, until they drive as they would
-    for _ in range(36):
-        agents = step_agents(
-            world.agents, state.agents, state.time_s, STEP_S, np.array(ego.pose), ego.speed_mps, offsets
-        )
-        state = State(state.time_s + STEP_S, ego, agents)
-    return World(spec, road_map, look, scenery, world.agents, driver, offsets, state)
+
+    passing = passages(road_map, path)
+    offsets = _signal_offsets(passing, len(road_map.crossings), speed, rng_ego)
+    reach = path.s < 30 + top * spec.duration_s
+    agents, others = populate(road_map, path, path.points[reach], spec.density, rng_traffic)
+    for k in range(
+        -WARM_UP_STEPS, 0
+    ):  # the others get going, until they drive as they would; then the ego car joins them
+        seen = observe(agents, others, k * STEP_S, None, offsets)
+        others = step_agents(agents, others, seen, k * STEP_S, STEP_S, offsets)
+    start = State(0.0, ego, _make_room(agents, others, path, ego))
+    return World(spec, road_map, look, scenery, agents, driver, offsets, start)
+
+
+def _ego_path(spec: SceneSpec, road_map: RoadMap, rng: np.random.Generator) -> Path:
+    """The lane-level route, from somewhere before the crossing where the car turns, or from somewhere outside of all crossings."""
+    road = road_map.roads[0]
+    lane, start = int(rng.integers(0, road.lanes)), rng.uniform(20, 110)
+    if spec.turn == "straight" or not road_map.crossings:
+        for s, half in road.crossings:
+            if s - half - 40 < start < s + half + 6:
+                start = max(8.0, s - half - 40)
+        return road_map.route(0, 1, lane, start, {})
+    k = int(rng.integers(len(road_map.crossings)))
+    start = max(8.0, road_map.crossings[k][1] - rng.uniform(55, 85))
+    return road_map.route(0, 1, 0 if road_map.across(spec.turn) else road.lanes - 1, start, {k: spec.turn})
+
+
+def _signal_offsets(passing: tuple[Passage, ...], n: int, speed: float, rng: np.random.Generator) -> np.ndarray:
+    """When each crossing's signal turns green (n,), s: at random, but three times in four the ego car's first one when it arrives."""
+    offsets = rng.uniform(0, CYCLE_S, max(1, n))
+    wave, ready = rng.random() < 0.75, rng.uniform(0.5, GREEN_S + AMBER_S / 2)
+    if passing and wave:
+        first = min(passing, key=lambda p: p.stop_m)
+        offsets[first.crossing] = (ready - first.stop_m / (0.9 * speed) - first.group * CYCLE_S / 2) % CYCLE_S
+    return offsets
+
+
+def _make_room(agents: Agents, state: AgentState, path: Path, ego: EgoState) -> AgentState:
+    """Take away the vehicles that are where the ego car starts, or too near to it to brake."""
+    if not len(agents):
+        return state
+    pose = agents.pose(state.s_m)
+    x, y = to_ego_frame(pose[:, :2], ego.pose).T
+    s, aside = path.project(pose[:, :2])
+    half = agents.size_m[:, 0] / 2
+    in_front = (x > 0) & (np.abs(aside) < 2.2)
+    behind = (x <= 0) & (x > -60) & (np.abs(y) < 2.2)
+    faster = np.where(in_front, ego.speed_mps**2 - state.speed_mps**2, state.speed_mps**2 - ego.speed_mps**2)
+    room = 7 + half + np.maximum(faster, 0) / 4
+    gap = np.where(in_front, s - 2.0 - _FRONT_M, -x - EGO_LENGTH_M / 2)
+    taken = agents.drives & (in_front | behind) & (gap < room)
+    return AgentState(np.where(taken, np.inf, state.s_m), np.where(taken, 0, state.speed_mps), state.accel_mps2)
