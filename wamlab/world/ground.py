@@ -108,6 +108,20 @@ def dashes(x: Tensor, period: float, on: float, footprint: Tensor) -> Tensor:
     return (integral(x + footprint / 2) - integral(x - footprint / 2)) / footprint
 
 
+def norm(a: Tensor, b: Tensor) -> Tensor:
+    return (a * a + b * b).sqrt()  # torch.hypot is several times slower
+
+
+def wrap(x: Tensor, period: Tensor | float) -> Tensor:
+    """x modulo the period."""
+    return x - torch.floor(x / period) * period
+
+
+def take(index: Tensor, *values: Tensor) -> list[Tensor]:
+    """The given columns (last axis) of each value; `v[..., index]` is many times slower."""
+    return [v.index_select(-1, index) for v in values]
+
+
 def mix(a: Tensor | tuple, b: Tensor | tuple, share: Tensor) -> Tensor:
     """(3, P) blend of two colours, each (3, P), (3, 1) or three numbers."""
     a, b = (c if isinstance(c, Tensor) else share.new_tensor(c)[:, None] for c in (a, b))
@@ -145,28 +159,27 @@ def surface(
     s, d, c, sn = road_coordinates(g, x, y, road, sample)
     half, lanes, lane_m, parking, pavement, _ = g.roads.index_select(1, road)
     cos, sin = (ex * c + ey * sn).abs(), (ey * c - ex * sn).abs()
-    f_d = torch.hypot(across * cos, along * sin)  # footprint across the road
-    f_s = torch.hypot(across * sin, along * cos)
+    f_d = norm(across * cos, along * sin)  # footprint across the road
+    f_s = norm(across * sin, along * cos)
     kerb = d.abs() - half  # signed distance to the kerb
     second = torch.nonzero(road2 >= 0)[:, 0]
     if len(second):
-        kerb = kerb.index_copy(0, second, _join(g, x[second], y[second], kerb[second], road2[second], sample2[second]))
+        kerb = kerb.index_copy(0, second, _join(g, *take(second, x, y, kerb, road2, sample2)))
 
     fine = noise(g.noise, x, y, 0.06) * (0.06 / across).clamp(max=1)
     coarse = noise(g.noise, x, y, 1.3) * (2.6 / along).clamp(max=1)
-    albedo = torch.empty(3, len(x), device=x.device)
+    albedo = torch.zeros(3, len(x), device=x.device)
     off_road = torch.nonzero(kerb > -f_d)[:, 0]
-    beside = (v[off_road] for v in (x, y, s, kerb, f_d, f_s, along, fine, coarse, pavement))
+    beside = take(off_road, x, y, s, kerb, f_d, f_s, along, fine, coarse, pavement)
     albedo.index_copy_(1, off_road, _margin(g, *beside))
     on_road = torch.nonzero(kerb < f_d)[:, 0]
-    inside = (v[on_road] for v in (s, d, f_d, f_s, half, lanes, lane_m, parking, pavement, road))
+    inside = take(on_road, s, d, f_d, f_s, half, lanes, lane_m, parking, pavement, road)
     white, yellow, tracks = _paint(g, *inside)
-    coarse, share = coarse[on_road], ((f_d - kerb)[on_road] / f_d[on_road] - 0.5).clamp(0, 1)
+    coarse, fine, share = take(on_road, coarse, fine, (0.5 - kerb / f_d).clamp(0, 1))
     worn = (0.85 + 0.1 * coarse).clamp(0.5, 1)
-    asphalt = (0.085 + 0.012 * coarse + 0.01 * (fine[on_road] - tracks)) * x.new_tensor([1.0, 1.0, 1.03])[:, None]
+    asphalt = (0.085 + 0.012 * coarse + 0.01 * (fine - tracks)) * x.new_tensor([1.0, 1.0, 1.03])[:, None]
     asphalt = mix(mix(asphalt, _PAINT, white * worn), _YELLOW, yellow * worn)
-    edge = torch.where(share < 1, albedo[:, on_road], asphalt)
-    albedo.index_copy_(1, on_road, mix(edge, asphalt, share))
+    albedo.index_copy_(1, on_road, mix(albedo.index_select(1, on_road), asphalt, share))
 
     semantic = torch.full_like(road, int(Semantic.ROAD), dtype=torch.uint8)
     semantic[on_road[(white + yellow) > 0.5]] = int(Semantic.MARKING)
@@ -182,7 +195,7 @@ def _margin(g: Ground, x, y, s, kerb, f_d, f_s, along, fine, coarse, pavement) -
         return ((kerb - distance) / f_d + 0.5).clamp(0, 1)
 
     walk = pavement > 0
-    slab = torch.maximum(dashes(s, 1.5, 0.05, f_s), line(torch.remainder(kerb, 1.5) - 0.75, 0.05, f_d))
+    slab = torch.maximum(dashes(s, 1.5, 0.05, f_s), line(wrap(kerb, 1.5) - 0.75, 0.05, f_d))
     stone = 0.30 + 0.02 * coarse + 0.012 * fine
     stone = torch.where(walk, stone - 0.07 * slab, 0.5 * stone)
     tint = stone.new_tensor([1.0, 0.98, 0.94])[:, None]
@@ -196,13 +209,11 @@ def _join(g: Ground, x: Tensor, y: Tensor, kerb: Tensor, road2: Tensor, sample2:
     """Distance to the kerb of two roads together, with a circular fillet in the corners where they meet."""
     d2 = road_coordinates(g, x, y, road2, sample2)[1]
     other, r = d2.abs() - g.roads[0].index_select(0, road2), _KERB_RADIUS_M
-    fillet = r - torch.hypot((kerb - r).clamp(max=0), (other - r).clamp(max=0))
+    fillet = r - norm((kerb - r).clamp(max=0), (other - r).clamp(max=0))
     return torch.where((kerb < r) & (other < r), fillet, torch.minimum(kerb, other))
 
 
-def _paint(
-    g: Ground, s, d, f_d, f_s, half, lanes, lane_m, parking, pavement, road
-) -> tuple[Tensor, Tensor, Tensor]:
+def _paint(g: Ground, s, d, f_d, f_s, half, lanes, lane_m, parking, pavement, road) -> tuple[Tensor, Tensor, Tensor]:
     """White paint, yellow paint and wheel tracks at points on a carriageway, each (P,) in 0..1."""
     style = g.roads[5].index_select(0, road)
     at, extent = g.crossings.index_select(2, road)  # (K, P)
@@ -222,7 +233,7 @@ def _paint(
     marked = (at > -1e4) & (pavement > 0)
     far = gap > 5.6
     white = torch.where(far, white, torch.maximum(zebra, stop) * marked) * (gap > 0)
-    tracks = torch.exp(-((((torch.remainder(ad, lane_m) / lane_m - 0.5).abs() - 0.24) / 0.1) ** 2)) * (
-        lane_m / 8 / f_d
-    ).clamp(max=1)
+    tracks = torch.exp(-((((wrap(ad, lane_m) / lane_m - 0.5).abs() - 0.24) / 0.1) ** 2)) * (lane_m / 8 / f_d).clamp(
+        max=1
+    )
     return white, yellow * far, tracks

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wamlab.world.ground import Ground, dashes, mix, noise, surface
+from wamlab.world.ground import Ground, dashes, mix, noise, norm, surface, take, wrap
 from wamlab.world.primitives import Material, Semantic
 from wamlab.world.raster import Visible, spans
 from wamlab.world.scenery import LIGHTMAP_M
@@ -165,7 +165,7 @@ def _ground(pixel, flat_w, colour, ground, light, look, lights, view, casters) -
     ray, position = view.seen_from(pixel)
     depth = 1 / flat_w.index_select(0, pixel)
     x, y = position[0] + ray[0] * depth, position[1] + ray[1] * depth
-    reach, length = torch.hypot(ray[0], ray[1]), ray.square().sum(0).sqrt()
+    reach, length = norm(ray[0], ray[1]), ray.square().sum(0).sqrt()
     across = (depth / view.focal_px).clamp(min=1e-3)
     along = across * length / ray[2].abs().clamp(min=1e-3)
     albedo, semantic, asphalt = surface(ground, x, y, across, along, ray[0] / reach, ray[1] / reach)
@@ -212,7 +212,7 @@ def _cast(pixel: Tensor, x: Tensor, y: Tensor, casters: Tensor, look: Look, view
     )
     point = place.index_select(0, target)
     keep = torch.nonzero(point >= 0)[:, 0]
-    thing, point = thing[keep], point[keep]
+    thing, point = take(keep, thing, point)
     px, py, c, s, half_l, half_w, sx, sy = torch.stack(
         [px, py, torch.cos(yaw), torch.sin(yaw), half_l, half_w, sx, sy]
     ).index_select(1, thing)
@@ -221,7 +221,7 @@ def _cast(pixel: Tensor, x: Tensor, y: Tensor, casters: Tensor, look: Look, view
 
     def outside(dx: Tensor, dy: Tensor) -> Tensor:
         lx, ly = (dx * c + dy * s).abs() - half_l, (dy * c - dx * s).abs() - half_w
-        return torch.hypot(lx.clamp(min=0), ly.clamp(min=0)) + torch.maximum(lx, ly).clamp(max=0)
+        return norm(lx.clamp(min=0), ly.clamp(min=0)) + torch.maximum(lx, ly).clamp(max=0)
 
     swept = (0.5 - outside(dx - share * sx, dy - share * sy) / 0.25).clamp(0, 1)
     under = (0.7 - outside(dx, dy) / 0.5).clamp(0, 1)
@@ -243,16 +243,17 @@ def _objects(
     dx, dy = wx - cx, wy - cy
     lx, ly, lz = (dx * cos + dy * sin) / hx, (dy * cos - dx * sin) / hy, (wz - cz) / hz
     up, round_ = (lz + 1) / 2, round_ > 0
-    face, best = torch.zeros_like(kind, dtype=torch.int8), lx + tf * up - 1
+    face, best = torch.zeros_like(lx), lx + tf * up - 1
     for k, distance in enumerate(
         (tb * up - lx - 1, ly.abs() + ts * up - 1, up - 1, -up), 1
     ):  # front, back, side, top, bottom
-        face, best = torch.where(distance > best, k, face), torch.maximum(best, distance)
-    zero, one = torch.zeros_like(lx), torch.ones_like(lx)
-    nx = torch.where(round_, lx, torch.where(face == 0, one, torch.where(face == 1, -one, zero))) / hx
-    ny = torch.where(round_, ly, torch.where(face == 2, ly.sign(), zero)) / hy
-    lean = torch.where(face == 0, tf, torch.where(face == 1, tb, torch.where(face == 2, ts, zero))) / 2
-    nz = torch.where(round_, lz, torch.where(face == 3, one, torch.where(face == 4, -one, lean))) / hz
+        face, best = face + (distance > best) * (k - face), torch.maximum(best, distance)
+    is_face = [((face == k) & ~round_).float() for k in range(5)]
+    ball = round_.float()
+    nx = (ball * lx + is_face[0] - is_face[1]) / hx
+    ny = (ball * ly + is_face[2] * ly.sign()) / hy
+    lean = (is_face[0] * tf + is_face[1] * tb + is_face[2] * ts) / 2
+    nz = (ball * lz + is_face[3] - is_face[4] + lean) / hz
     inverse = (nx * nx + ny * ny + nz * nz).rsqrt()
     nx, ny, nz = (nx * cos - ny * sin) * inverse, (nx * sin + ny * cos) * inverse, nz * inverse
 
@@ -274,30 +275,34 @@ def _objects(
         mirror.index_copy_(0, i, m)
     i = torch.nonzero((material == Material.CABIN) & (face < 3))[:, 0]
     if len(i):
-        post = (up[i] < 0.1) | (up[i] > 0.9) | ((face[i] == 2) & ((lx[i].abs() - 0.05).abs() < 0.05))
-        albedo.index_copy_(1, i, torch.where(post, albedo[:, i], albedo.new_tensor(_GLASS)[:, None]))
-        mirror.index_copy_(0, i, torch.where(post, 0.05, 0.35))
+        a, x, u, f = take(i, albedo, lx, up, face)
+        glass = ((u > 0.1) & (u < 0.9) & ((f != 2) | ((x.abs() - 0.05).abs() > 0.05))).float()  # between the posts
+        albedo.index_copy_(1, i, mix(a, _GLASS, glass))
+        mirror.index_copy_(0, i, 0.05 + 0.3 * glass)
     i = torch.nonzero((material == Material.PAINT) & ~round_ & (face < 3))[:, 0]
     if len(i):
-        a, e = _bodywork(face[i], ly[i], lz[i], p0[i], albedo[:, i], look)
+        a, e = _bodywork(*take(i, face, ly, lz, p0, albedo), look)
         albedo.index_copy_(1, i, a)
         emitted.index_copy_(1, i, e)
         mirror.index_fill_(0, i, 0.06)
     i = torch.nonzero(material == Material.FOLIAGE)[:, 0]
     if len(i):
-        grain = noise(tile, wx[i] + wz[i], wy[i] - wz[i], 0.11) * (0.2 / footprint[i]).clamp(max=1)
-        albedo.index_copy_(1, i, albedo[:, i] * (1 + 0.3 * grain).clamp(0.3, 1.8))
+        a, x, y, z, size = take(i, albedo, wx, wy, wz, footprint)
+        grain = noise(tile, x + z, y - z, 0.11) * (0.2 / size).clamp(max=1)
+        albedo.index_copy_(1, i, a * (1 + 0.3 * grain).clamp(0.3, 1.8))
     i = torch.nonzero((material == Material.SIGNAL) & (face == 1))[:, 0]
     if len(i):
-        emitted.index_copy_(1, i, _signal(ly[i], lz[i], p0[i]))
+        emitted.index_copy_(1, i, _signal(*take(i, ly, lz, p0)))
     if look.lights and look.time != "day":
         i = torch.nonzero(material == Material.LAMP)[:, 0]
         emitted.index_copy_(1, i, emitted.new_tensor([3.0, 2.4, 1.5])[:, None].expand(-1, len(i)))
 
     sun, lamplight = _sample_light(light, wx, wy)
     low = (1 - wz / 6).clamp(0, 1)
-    above = (material == Material.FACADE) | (material == Material.FOLIAGE)  # stand in their own shadow on the light map
-    sun = torch.where(above, one, 1 - low * (1 - sun))
+    own = (material == Material.FACADE) | (
+        material == Material.FOLIAGE
+    )  # these stand in their own shadow on the light map
+    sun = 1 - low * (1 - sun) * ~own
     towards = lights["sun"]
     lambert = (nx * towards[0] + ny * towards[1] + nz * towards[2]).clamp(min=0) * sun
     open_sky = (0.68 + 0.32 * nz) * (0.72 + 0.28 * (wz / 1.2).clamp(0, 1))
@@ -320,9 +325,10 @@ def _facade(along, z, half, seed, bay, face, footprint, albedo, look) -> tuple[T
     u, v, fu, fv = along / bay + 0.5, z / storey_m, f / bay, f / storey_m
     window = dashes(u - 0.22, 1.0, 0.56, fu) * dashes(v - 0.28, 1.0, 0.5, fv)
     shop = (v < 1) & (half > 5)
-    window = torch.where(shop, dashes(u - 0.08, 1.0, 0.84, fu) * ((v > 0.12) & (v < 0.8)), window)
+    display = dashes(u - 0.08, 1.0, 0.84, fu) * ((v > 0.12) & (v < 0.8))
+    window = window + shop * (display - window)
     cell = torch.floor(u) * 127.1 + torch.floor(v) * 311.7 + seed * 74.7 + (face == 2) * 17.3
-    lit = torch.remainder(torch.sin(cell) * 43758.5453, 1.0)
+    lit = wrap(torch.sin(cell) * 43758.5453, 1.0)
     wall = albedo * (1 - 0.25 * dashes(v - 0.95, 1.0, 0.05, fv) - 0.12 * shop)
     colour = mix(wall, (0.06, 0.075, 0.09), window)
     emitted = torch.zeros_like(wall)
@@ -340,7 +346,7 @@ def _bodywork(face, ly, lz, braking, albedo, look) -> tuple[Tensor, Tensor]:
     band = (ly.abs() > 0.55) & (ly.abs() < 0.95) & (lz > 0.1) & (lz < 0.7)
     head, tail = band & (face == 0), band & (face == 1)
     white, red = albedo.new_tensor([0.7, 0.7, 0.68])[:, None], albedo.new_tensor([0.35, 0.01, 0.01])[:, None]
-    albedo = torch.where(head, white, torch.where(tail, red, albedo))
+    albedo = mix(mix(albedo, white, head.float()), red, tail.float())
     power = 0.0 if not look.lights else 1.0 if look.time == "night" else 0.6
     beam, lamp = albedo.new_tensor([2.6, 2.5, 2.2])[:, None], albedo.new_tensor([0.9, 0.03, 0.02])[:, None]
     return albedo, beam * (head * power) + lamp * (tail * (power + 1.5 * braking))
@@ -380,9 +386,9 @@ def _bloom(glow: Tensor) -> Tensor:
 def _streaks(b: int, h: int, w: int, phase: Tensor) -> Tensor:
     """(B, H, W) falling rain: short vertical streaks whose places depend on the phase alone."""
     x, y = torch.arange(w, device=phase.device), torch.arange(h, device=phase.device)
-    column = torch.remainder(torch.sin(x * 12.9898) * 43758.5453, 1.0)
+    column = wrap(torch.sin(x * 12.9898) * 43758.5453, 1.0)
     wet = torch.nonzero(column > 0.72)[:, 0]
-    fall = torch.remainder(y[:, None] / h * 1.7 + column[wet] * 7.3 + phase[:, None, None] * 13.7, 1.0)
+    fall = wrap(y[:, None] / h * 1.7 + column[wet] * 7.3 + phase[:, None, None] * 13.7, 1.0)
     return torch.zeros(b, h, w, device=phase.device).index_copy(2, wet, (fall - 0.9).clamp(min=0) * 10)
 
 
