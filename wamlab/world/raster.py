@@ -7,7 +7,7 @@ gives the interval between the roots of a quadratic. So only pixels that are cov
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -68,25 +68,19 @@ def rasterize(
     """
     c = _candidates(centre, half, yaw, taper, ellipsoid, frame, position, rotation, reach_m)
     w_ground = _ground(position, rotation, focal_px, width, height)
-    row_c, row_v, left, right, near = _rows(c, taper[c.shape], focal_px, width, height)
+    image = (focal_px, width, height)
+    low, high = _bounds(c, taper.index_select(0, c.shape))
+    boxes, balls = torch.nonzero(~c.ellipsoid)[:, 0], torch.nonzero(c.ellipsoid)[:, 0]
+    parts = [_boxes(c, taper, boxes, low, high, image), _balls(c, balls, low, high, image)]
+    candidate, pixel, w = (torch.cat(p) for p in zip(*parts, strict=True))
 
-    # pixels of every row interval
-    first = torch.ceil(left * focal_px + width / 2 - 0.5).clamp(0, width).long()
-    last = torch.floor(right * focal_px + width / 2 - 0.5).clamp(-1, width - 1).long()
-    row, column = _expand((last - first + 1).clamp(min=0), first)
-    u = ((column + 0.5 - width / 2) / focal_px).float()
-    w = _inverse_depth(near, row, u)
-    candidate = row_c.index_select(0, row)
-    pixel = (c.frame[row_c] * height + row_v).index_select(0, row) * width + column
-
-    seen = (w > 0) & (w < 1 / _NEAR_M)
-    w = torch.where(seen, w, torch.zeros_like(w))
+    w = w * ((w > 0) & (w < 1 / _NEAR_M))
     best = w_ground.reshape(-1).scatter_reduce(0, pixel, w, "amax")
-    wins = seen & (w >= best.index_select(0, pixel))
+    wins = torch.nonzero((w >= best.index_select(0, pixel)) & (w > 0))[:, 0]
     none = len(c.shape)
     winner = torch.full((best.numel(),), none, dtype=torch.int64, device=best.device)
-    winner = winner.scatter_reduce(0, pixel[wins], candidate[wins], "amin")
-    winner = torch.where(winner == none, -1, winner)
+    winner = winner.scatter_reduce(0, pixel.index_select(0, wins), candidate.index_select(0, wins), "amin")
+    winner = winner - (winner == none) * (none + 1)
     return Visible(winner.view(w_ground.shape), best.view(w_ground.shape), c)
 
 
@@ -158,66 +152,89 @@ def _bounds(c: Candidates, taper: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nan_to_num(v, nan=_FAR).amin(1), torch.nan_to_num(v, nan=-_FAR).amax(1)
 
 
-def _rows(c: Candidates, taper: Tensor, focal_px: float, width: int, height: int):
-    """The image rows of every candidate: its index, the row number, the interval of u, and the data for `_inverse_depth`."""
-    low, high = _bounds(c, torch.where(c.ellipsoid[:, None], torch.zeros_like(taper), taper))
+def _row_of(which: Tensor, low: Tensor, high: Tensor, image: tuple[float, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The image rows of the given candidates: index into `which` (R,), row number (R,), and v (R,)."""
+    focal_px, _, height = image
+    low, high = low.index_select(0, which), high.index_select(0, which)
     first = torch.ceil(low * focal_px + height / 2 - 0.5).clamp(0, height).long()
     last = torch.floor(high * focal_px + height / 2 - 0.5).clamp(-1, height - 1).long()
     m, row = _expand((last - first + 1).clamp(min=0), first)
-    v = ((row + 0.5 - height / 2) / focal_px).float()
+    return m, row, ((row + 0.5 - height / 2) / focal_px).float()
 
-    planes, facing = _planes(c, taper)
+
+def _pixels(left: Tensor, right: Tensor, image: tuple[float, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels whose centres lie in row intervals of u: index of the row (P,), column (P,), and u (P,)."""
+    focal_px, width, _ = image
+    first = torch.ceil(left * focal_px + width / 2 - 0.5).clamp(0, width).long()
+    last = torch.floor(right * focal_px + width / 2 - 0.5).clamp(-1, width - 1).long()
+    line, column = _expand((last - first + 1).clamp(min=0), first)
+    return line, column, (column + (0.5 - width / 2)) / focal_px
+
+
+def _boxes(
+    c: Candidates, taper: Tensor, which: Tensor, low: Tensor, high: Tensor, image: tuple
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Covered pixels of the boxes among the candidates: candidate, flat pixel, inverse depth, each (P,)."""
+    chosen = Candidates(*(getattr(c, f.name).index_select(0, which) for f in fields(c)))
+    planes, facing = _planes(chosen, taper.index_select(0, chosen.shape))
+    seen = torch.nonzero(facing.any(1))[:, 0]  # else the camera is inside
+    which, planes, facing = (t.index_select(0, seen) for t in (which, planes, facing))
+    m, row, v = _row_of(which, low, high, image)
     near, far = _slots(planes, facing, _FAR), _slots(planes, ~facing, 0.0)
-    # inverse depth along a row: slope * u + level
-    near_u, near_1 = _along_row(near, m, v)
-    far_u, far_1 = _along_row(far, m, v)
-    edge = (width / 2 + 1) / focal_px
+    near, far = _along_row(near, m, v), _along_row(far, m, v)  # K pairs (slope, level): w = slope * u + level
+    edge = (image[1] / 2 + 1) / image[0]
     left, right = torch.full_like(v, -edge), torch.full_like(v, edge)
-    for i in range(near_u.shape[1]):
-        for j in range(-1, far_u.shape[1]):  # in front of the camera, and in front of every plane on the far side
-            slope = near_u[:, i] - far_u[:, j] if j >= 0 else near_u[:, i]
-            level = near_1[:, i] - far_1[:, j] if j >= 0 else near_1[:, i]
-            root = -level / slope
-            left = torch.where(slope > 0, torch.maximum(left, root), left)
-            right = torch.where(slope < 0, torch.minimum(right, root), right)
-            right = torch.where((slope == 0) & (level <= 0), -_FAR, right)
-    empty = (~facing.any(1)).index_select(0, m)
+    for near_u, near_1 in near:
+        for far_u, far_1 in [(0.0, 0.0), *far]:  # in front of the camera, and in front of every plane on the far side
+            slope = near_u - far_u + 1e-20
+            root = (far_1 - near_1) / slope
+            rising = (slope > 0).float()
+            left = torch.maximum(left, root * rising - edge * (1 - rising))
+            right = torch.minimum(right, root * (1 - rising) + edge * rising)
+    line, column, u = _pixels(left, right, image)
+    w = torch.full_like(u, _FAR)
+    for slope, level in near:
+        w = torch.minimum(w, slope.index_select(0, line) * u + level.index_select(0, line))
+    return _flat(c, which.index_select(0, m), row, line, column, image) + (w,)
 
-    # ellipsoids: disc(u) = q2 u² + q1 u + q0 >= 0, and w = (-b + sqrt(disc)) / k
-    d, o = c.ray, c.origin
+
+def _along_row(w: Tensor, m: Tensor, v: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """(M, K, 3) forms in (u, v, 1) -> in the rows (R,) K pairs of slope and level."""
+    u, one_v, one = w.float().permute(2, 1, 0).contiguous()
+    return [
+        (u[k].index_select(0, m), one_v[k].index_select(0, m) * v + one[k].index_select(0, m)) for k in range(len(u))
+    ]
+
+
+def _balls(c: Candidates, which: Tensor, low: Tensor, high: Tensor, image: tuple) -> tuple[Tensor, Tensor, Tensor]:
+    """Covered pixels of the ellipsoids. With the ray o + t d in unit coordinates, w = (-b + sqrt(disc)) / k, and disc is quadratic in u."""
+    d, o = c.ray.index_select(0, which), c.origin.index_select(0, which)
     k = (o * o).sum(-1) - 1
+    outside = torch.nonzero(k > 0)[:, 0]
+    which, d, o, k = (t.index_select(0, outside) for t in (which, d, o, k))
+    m, row, v = _row_of(which, low, high, image)
     b = (o[:, :, None] * d).sum(1)  # (M, 3) over (u, v, 1)
-    q = (b[:, :, None] * b[:, None] - k[:, None, None] * (d.transpose(1, 2) @ d)).float().index_select(0, m)
-    bm, km = b.float().index_select(0, m), k.float().index_select(0, m)
-    q2, q1 = q[:, 0, 0], 2 * (q[:, 0, 1] * v + q[:, 0, 2])
-    q0 = q[:, 1, 1] * v * v + 2 * q[:, 1, 2] * v + q[:, 2, 2]
-    disc = (q1 * q1 - 4 * q2 * q0).clamp(min=0).sqrt()
-    r1, r2 = (-q1 + disc) / (2 * q2), (-q1 - disc) / (2 * q2)
-    round_ = c.ellipsoid.index_select(0, m)
-    miss = (q1 * q1 < 4 * q2 * q0) | (q2 >= 0) | (km <= 0)
-    left = torch.where(round_, torch.minimum(r1, r2).clamp(-edge, edge), left)
-    right = torch.where(round_, torch.maximum(r1, r2).clamp(-edge, edge), right)
-    empty = torch.where(round_, miss, empty)
-    right = torch.where(empty, torch.full_like(right, -_FAR), right)
-    quadric = torch.stack([q2, q1, q0, bm[:, 0], bm[:, 1] * v + bm[:, 2], km], 1)
-    return m, row, left, right, (torch.stack([near_u, near_1], 2), quadric, round_)
+    q = b[:, :, None] * b[:, None] - k[:, None, None] * (d.transpose(1, 2) @ d)
+    table = torch.cat([q.reshape(-1, 9), b, k[:, None]], 1).float().T.contiguous().index_select(1, m)
+    q2, q_uv, q_u, _, q_vv, q_v, _, _, q_1, b_u, b_v, b_1, k = table
+    q1, q0 = 2 * (q_uv * v + q_u), (q_vv * v + 2 * q_v) * v + q_1
+    disc = q1 * q1 - 4 * q2 * q0
+    hit = (disc > 0) & (q2 < 0)
+    half = disc.clamp(min=0).sqrt() / 2
+    left, right = (-q1 / 2 + half) / q2, (-q1 / 2 - half) / q2
+    edge = (image[1] / 2 + 1) / image[0]
+    line, column, u = _pixels(left.clamp(-edge, edge), right.clamp(-edge, edge) * hit - edge * ~hit - 2.0 * ~hit, image)
+    q2, q1, q0, b_u, b_1, k = torch.stack([q2, q1, q0, b_u, b_v * v + b_1, k]).index_select(1, line)
+    w = (-(b_u * u + b_1) + ((q2 * u + q1) * u + q0).clamp(min=0).sqrt()) / k
+    return _flat(c, which.index_select(0, m), row, line, column, image) + (w,)
 
 
-def _along_row(w: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """(M, K, 3) forms in (u, v, 1) -> their slopes and levels in the rows (R, K)."""
-    w = w.float().index_select(0, m)
-    return w[..., 0].contiguous(), w[..., 1] * v[:, None] + w[..., 2]
-
-
-def _inverse_depth(near: tuple[Tensor, Tensor, Tensor], row: Tensor, u: Tensor) -> Tensor:
-    """(P,) inverse depth at pixel (row, u): the nearest of a box's facing planes, or an ellipsoid's near side."""
-    plane, quadric, round_ = near
-    plane = plane.index_select(0, row)  # (P, K, 2)
-    w = (plane[..., 0] * u[:, None] + plane[..., 1]).amin(1)
-    ball = torch.nonzero(round_.index_select(0, row))[:, 0]
-    q2, q1, q0, b1, b0, k = quadric.index_select(0, row[ball]).unbind(1)
-    x = u[ball]
-    return w.index_copy(0, ball, (-(b1 * x + b0) + ((q2 * x + q1) * x + q0).clamp(min=0).sqrt()) / k)
+def _flat(
+    c: Candidates, candidate: Tensor, row: Tensor, line: Tensor, column: Tensor, image: tuple
+) -> tuple[Tensor, Tensor]:
+    """Rows of candidates and columns in them -> candidate and flat pixel index, each (P,)."""
+    start = (c.frame.index_select(0, candidate) * image[2] + row) * image[1]
+    return candidate.index_select(0, line), start.index_select(0, line) + column
 
 
 def spans(

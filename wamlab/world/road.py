@@ -323,7 +323,7 @@ def generate_map(
     for a, sa, b, sb in crossings:
         per_road[a].append((sa, roads[b].half_width_m + 3.0))
         per_road[b].append((sb, roads[a].half_width_m + 3.0))
-    margin = 130.0
+    margin = 60.0
     everything = np.concatenate([r.points for r in roads])
     low = everything.min(0) - margin
     size = everything.max(0) - everything.min(0) + 2 * margin
