@@ -166,13 +166,13 @@ class Yields:
             return out
         who, whom, gap, left = self.who[q], self.whom[q], gap[q], left[q]
         comes = self.from_m[q] - front_m[whom]
-        pace = np.maximum(speed_mps[whom], 2.5)
+        pace = np.maximum(speed_mps[whom] + 0.7, 2.5)
         way, speed = self.leave_m[q] + length_m[who] - front_m[who], speed_mps[who]
         needs_s = (
             np.sqrt(speed**2 + 2 * 1.4 * np.maximum(way, 0)) - speed
         ) / 1.4  # until the crossing is clear of `who`
         moves = ((speed_mps[whom] > 0.2) & (held_m[whom] > comes)) | (comes <= 0)
         meet = (comes / pace < needs_s + 1.0) & (left / pace > gap / np.maximum(speed, 1.0) - 1.0)
-        block = moves & meet
+        block = moves & meet & (speed**2 < 10 * (gap + 1.5))  # too late to stop: go
         np.minimum.at(out, who[block], np.maximum(gap[block], 0.1))
         return out

@@ -31,6 +31,9 @@ class Population:
         self.sizes = {kind: size for kind, (size, _) in vehicle_templates().items()}
         self.paths: list[Path] = []
         self.passages: list[tuple[Passage, ...]] = []
+        self.cycled: set[tuple[int, int]] = (
+            set()
+        )  # (road, direction) with a cyclist, whom nobody may cut off by a near-side turn
 
     def path(self, path: Path) -> int:
         """Register a path that several agents may drive along."""
@@ -85,6 +88,9 @@ def populate(
     """Fill a map around `reached`, the points (n, 2) of its route that the ego car can come to."""
     people = Population(road_map, ego_path, reached, rng)
     for i, road in enumerate(road_map.roads):
+        if road.pavement_m > 0 and rng.random() < 0.5:
+            _cyclist(people, i, int(rng.choice([-1, 1])), rng)
+    for i, road in enumerate(road_map.roads):
         for direction in (1, -1):
             for lane in range(road.lanes):
                 _lane(people, i, direction, lane, density, rng)
@@ -92,8 +98,6 @@ def populate(
                 _park(people, i, direction, rng)
             if road.pavement_m > 0:
                 _walkers(people, i, direction, density, rng)
-        if road.pavement_m > 0 and rng.random() < 0.5:
-            _cyclist(people, i, int(rng.choice([-1, 1])), rng)
     for k in range(len(road_map.crossings)):
         _crossers(people, k, rng)
     return people.finish()
@@ -107,6 +111,7 @@ def _lane(people: Population, i: int, direction: int, lane: int, density: float,
     straight = people.paths[paths[-1, "straight"]]
     ahead = {p.crossing: p for p in people.passages[paths[-1, "straight"]]}
     turns = [t for t in ("left", "right") if lane == (0 if road_map.across(t) else road.lanes - 1)]
+    turns = [t for t in turns if road_map.across(t) or (i, direction) not in people.cycled]
     s = np.cumsum(rng.exponential((70 if i else 45) / density, 80) + 16) + rng.uniform(-30, 10)
     s = s[(s > 6) & (s < straight.length_m - 30)]
     kinds = rng.choice(list(_FLEET), len(s), p=list(_FLEET.values()))
@@ -126,16 +131,19 @@ def _lane(people: Population, i: int, direction: int, lane: int, density: float,
 
 
 def _cyclist(people: Population, i: int, direction: int, rng: np.random.Generator) -> None:
+    """Somebody on a bicycle at the edge of the road, unless the ego car turns off to that side."""
     road = people.map.roads[i]
     d = -people.map.side * direction * road.lanes * road.lane_m
     s = np.arange(rng.uniform(0, road.length_m * 0.5), road.length_m)
-    path = Path(road.at(s if direction > 0 else road.length_m - s, d)[:, :2])
-    pace, box = (
-        rng.uniform(3.5, 5.5),
-        [c for c in road.crossings if abs(c[0] - (s[0] if direction > 0 else road.length_m - s[0])) < c[1] + 4],
+    s, pace = s if direction > 0 else road.length_m - s, rng.uniform(3.5, 5.5)
+    path = Path(road.at(s, d)[:, :2])
+    in_box = (np.abs(road.crossings[:, 0] - s[0]) < road.crossings[:, 1] + 4).any()
+    cut_off = (i, direction) == (0, 1) and any(
+        p.turn == -people.map.side for p in passages(people.map, people.ego_path)
     )
-    if not box and people.near(path.points[0]):
+    if not in_box and not cut_off and people.near(path.points[0]):
         people.add("cyclist", people.path(path), 0.0, pace)
+        people.cycled.add((i, direction))
 
 
 def _park(people: Population, i: int, direction: int, rng: np.random.Generator) -> None:

@@ -28,6 +28,7 @@ from wamlab.world.traffic import (
     clearance,
     idm,
     observe,
+    patience,
     step_agents,
 )
 from wamlab.world.weather import TIMES, WEATHERS, Look, make_look
@@ -123,7 +124,8 @@ class World:
         steering = self.driver.steer(ego, s, aside, state.time_s, STEP_S)
         probes = path.at(s + _FRONT_M + PROBES_M)[None]
         gap, who = clearance(probes, np.array([EGO_WIDTH_M / 2]), boxes, np.array([len(boxes.speed_mps) - 1]))
-        leader = max(0.0, np.cos(boxes.pose[who[0], 2] - probes[0, 0, 2]) * boxes.speed_mps[who[0]])
+        along = np.cos(boxes.pose[who, 2] - probes[0, 0, 2]) * boxes.speed_mps[who]
+        gap, leader = patience(gap, along, boxes.speed_mps[who]), max(0.0, float(along[0]))
         waits = self.agents.by_ego.gap_m(seen.front_m, seen.length_m, seen.speed_mps, seen.held_m)
         halt = min(seen.held_m[-1], waits[-1])
         if halt < gap[0]:

@@ -128,12 +128,19 @@ class EgoView:
 def idm(speed: np.ndarray, wanted: np.ndarray, gap: np.ndarray, leader: np.ndarray) -> np.ndarray:
     """Acceleration of the intelligent driver model (Treiber, Hennecke, Helbing 2000, eq. 3), m/s², for gaps in metres.
 
-    Slowing down to a lower wanted speed is gentle: the free-road term stays above -2.5 m/s².
+    Braking stays near what is needed: the free-road term above -2.5 m/s², the sum not far below what stops a metre before the obstacle.
     """
     closing = speed * (speed - leader) / (2 * np.sqrt(_COMFORT_MPS2 * _BRAKE_MPS2))
     desired = _STANDSTILL_M + np.maximum(0, speed * _HEADWAY_S + closing)
     free = np.maximum(_COMFORT_MPS2 * (1 - (speed / np.maximum(wanted, 0.1)) ** 4), -2.5)
-    return np.clip(free - _COMFORT_MPS2 * (desired / np.maximum(gap, 0.3)) ** 2, -7.0, _COMFORT_MPS2)
+    needed = np.maximum(speed**2 - leader**2, 0) / (2 * np.maximum(gap - 1.0, 0.3))
+    floor = np.maximum(-7.0, -1.5 - 1.5 * needed)
+    return np.clip(free - _COMFORT_MPS2 * (desired / np.maximum(gap, 0.3)) ** 2, floor, _COMFORT_MPS2)
+
+
+def patience(gap: np.ndarray, along: np.ndarray, speed: np.ndarray) -> np.ndarray:
+    """The gap (m) as a driver takes it: something that moves at `speed` across the path or towards us (`along` < 0) will soon be gone."""
+    return gap + np.where((along < 0.3 * speed) & (speed > 2.5), np.clip(gap / 6 - 0.67, 0, 1) * 1.2 * speed, 0.0)
 
 
 def clearance(
@@ -231,6 +238,7 @@ def step_agents(
         here, probes = probes[:, 0], probes[:, 1:]
         gap, who = clearance(probes[..., :3], agents.size_m[rows, 1] / 2, seen.boxes, np.arange(len(rows)))
         along = np.cos(seen.boxes.pose[who, 2] - probes[:, 0, 2]) * seen.boxes.speed_mps[who]
+        gap = patience(gap, along, seen.boxes.speed_mps[who])
         leader = np.where(who >= 0, np.maximum(along, 0), 0.0)
         waits = agents.to_others.gap_m(seen.front_m, seen.length_m, seen.speed_mps, seen.held_m)
         halt = np.minimum(seen.held_m, waits)[rows]
