@@ -84,8 +84,8 @@ def conflict(a: Passage, b: Passage) -> tuple[float, float, float, float] | None
 def right_of_way(a: Passage, b: Passage, side: int, signals: bool) -> float | None:
     """Must `b` give way to `a` at a crossing that both pass? Yes once `a` has come to this s of its path; None: never."""
     if a.group != b.group:
-        if signals:  # these two never have green together; but who waits in the middle to turn may leave it first
-            return a.stop_m + 1.0 if a.turn == side else None
+        if signals:  # these two never have green together; but who is still in the middle may leave it first
+            return a.stop_m + 1.0
         return -_FAR_M if a.group == 0 else None  # the main road first
     return -_FAR_M if a.direction != b.direction and b.turn == side and a.turn != side else None
 
@@ -168,7 +168,7 @@ class Yields:
         gap = self.at_m - front_m[self.who]
         there = front_m[self.whom]
         left = self.to_m - there + length_m[self.whom]  # until the other is gone
-        q = np.flatnonzero((gap > -1) & (gap < 45) & (left > 0) & (self.from_m - there < 150) & (there > self.since_m))
+        q = np.flatnonzero((gap > -1) & (gap < 60) & (left > 0) & (self.from_m - there < 150) & (there > self.since_m))
         if not len(q):
             return out
         who, whom, gap, left = self.who[q], self.whom[q], gap[q], left[q]

@@ -19,6 +19,7 @@ _CLOTHES = [(0.5, 0.08, 0.08), (0.08, 0.12, 0.4), (0.45, 0.4, 0.1), (0.4, 0.4, 0
 _FLEET = {"sedan": 0.33, "hatchback": 0.24, "suv": 0.22, "van": 0.09, "truck": 0.07, "bus": 0.05}
 _PARKED = ("sedan", "hatchback", "suv", "van")
 _LIMIT_MPS = {"urban": 11.0, "suburban": 12.5, "rural": 17.0}
+_GIVE_WAY_MPS = 9.5  # on a road that gives way to another
 _REACH_M, _PARKED_REACH_M = 220.0, 165.0  # farther from the ego car's route nobody matters
 
 
@@ -121,9 +122,12 @@ def _lane(people: Population, i: int, direction: int, lane: int, density: float,
     ahead = {p.crossing: p for p in people.passages[paths[-1, "straight"]]}
     turns = [t for t in ("left", "right") if lane == (0 if road_map.across(t) else road.lanes - 1)]
     turns = [t for t in turns if road_map.across(t) or (i, direction) not in people.cycled]
-    s = np.cumsum(rng.exponential((70 if i else 45) / density, 80) + 16) + rng.uniform(-30, 10)
+    s = np.cumsum(rng.exponential((70 if i or road_map.place == "rural" else 45) / density, 80) + 16) + rng.uniform(
+        -30, 10
+    )
     s = s[(s > 6) & (s < straight.length_m - 30)]
     kinds = rng.choice(list(_FLEET), len(s), p=list(_FLEET.values()))
+    limit = _GIVE_WAY_MPS if i and road_map.place == "rural" else _LIMIT_MPS[road_map.place]
     near = people.near(straight.at(s)[:, :2]) if len(s) else []
     for at, kind, close in zip(s, kinds, near, strict=True):
         length = people.sizes[kind][0]
@@ -139,7 +143,7 @@ def _lane(people: Population, i: int, direction: int, lane: int, density: float,
         if choice not in paths:
             paths[choice] = people.path(road_map.route(i, direction, lane, start, {choice[0]: choice[1]}))
         room = min([p.stop_m - at - length / 2 for p in ahead.values() if p.stop_m > at], default=np.inf)
-        people.add(str(kind), paths[choice], float(at), _LIMIT_MPS[road_map.place] * pace, room_m=room)
+        people.add(str(kind), paths[choice], float(at), limit * pace, room_m=room)
 
 
 def _cyclist(people: Population, i: int, direction: int, rng: np.random.Generator) -> None:
