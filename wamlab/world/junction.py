@@ -81,11 +81,13 @@ def conflict(a: Passage, b: Passage) -> tuple[float, float, float, float] | None
     return float(a.s[on_a[0]]), float(a.s[on_a[-1]]), float(b.s[on_b[0]]), float(b.s[on_b[-1]])
 
 
-def has_priority(a: Passage, b: Passage, side: int, signals: bool) -> bool:
-    """Must `b` give way to `a` at a crossing that both pass?"""
+def right_of_way(a: Passage, b: Passage, side: int, signals: bool) -> float | None:
+    """Must `b` give way to `a` at a crossing that both pass? Yes once `a` has come to this s of its path; None: never."""
     if a.group != b.group:
-        return not signals and a.group == 0  # the main road first; with signals, these two never have green together
-    return a.direction != b.direction and b.turn == side and a.turn != side
+        if signals:  # these two never have green together; but who is still in the middle may leave it first
+            return a.stop_m + 1.0
+        return -_FAR_M if a.group == 0 else None  # the main road first
+    return -_FAR_M if a.direction != b.direction and b.turn == side and a.turn != side else None
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ class Yields:
     """Q pairs: `who` must give way to `whom` (indices of participants, Q each).
 
     Attributes:
-        at_m, leave_m: where the conflict begins and ends on the path of `who`. from_m, to_m: the same on the path of `whom`.
+        at_m, leave_m: where `who` waits, and where the conflict ends on its path. from_m, to_m: of the conflict on the path of `whom`.
+        since_m: s on the path of `whom` from where on this holds.
     """
 
     who: np.ndarray
@@ -134,6 +137,7 @@ class Yields:
     leave_m: np.ndarray
     from_m: np.ndarray
     to_m: np.ndarray
+    since_m: np.ndarray
 
     @staticmethod
     def between(paths: Sequence[tuple[Passage, ...]], owner: np.ndarray, side: int, signals: bool) -> Yields:
@@ -143,10 +147,12 @@ class Yields:
         for p, mine in enumerate(paths):
             for q, theirs in enumerate(paths):
                 for a, b in ((a, b) for a in mine for b in theirs if a.crossing == b.crossing):
-                    zone = conflict(a, b) if p != q and has_priority(b, a, side, signals) else None
+                    since = right_of_way(b, a, side, signals) if p != q else None
+                    zone = conflict(a, b) if since is not None else None
                     if zone:
-                        rows += [(i, j, *zone) for i in drivers[p] for j in drivers[q]]
-        table = np.array(rows, float).reshape(-1, 6)
+                        at = zone[0] if since <= 0 else a.stop_m
+                        rows += [(i, j, at, *zone[1:], since) for i in drivers[p] for j in drivers[q]]
+        table = np.array(rows, float).reshape(-1, 7)
         return Yields(table[:, 0].astype(int), table[:, 1].astype(int), *table[:, 2:].T)
 
     def __getitem__(self, rows: np.ndarray) -> Yields:
@@ -160,19 +166,20 @@ class Yields:
         """
         out = np.full(len(front_m), np.inf)
         gap = self.at_m - front_m[self.who]
-        left = self.to_m - front_m[self.whom] + length_m[self.whom]  # until the other is gone
-        q = np.flatnonzero((gap > -1) & (gap < 45) & (left > 0) & (self.from_m - front_m[self.whom] < 90))
+        there = front_m[self.whom]
+        left = self.to_m - there + length_m[self.whom]  # until the other is gone
+        q = np.flatnonzero((gap > -1) & (gap < 60) & (left > 0) & (self.from_m - there < 150) & (there > self.since_m))
         if not len(q):
             return out
         who, whom, gap, left = self.who[q], self.whom[q], gap[q], left[q]
         comes = self.from_m[q] - front_m[whom]
         pace = np.maximum(speed_mps[whom] + 0.7, 2.5)
-        way, speed = self.leave_m[q] + length_m[who] - front_m[who], speed_mps[who]
-        needs_s = (
-            np.sqrt(speed**2 + 2 * 1.4 * np.maximum(way, 0)) - speed
-        ) / 1.4  # until the crossing is clear of `who`
+        speed = speed_mps[who]
+        way = np.maximum(self.leave_m[q] + length_m[who] - front_m[who], 0)
+        # until the crossing is clear of `who`, who gathers speed but turns slowly
+        needs_s = np.maximum((np.sqrt(speed**2 + 2 * 1.4 * way) - speed) / 1.4, way / 5.0)
         moves = ((speed_mps[whom] > 0.2) & (held_m[whom] > comes)) | (comes <= 0)
         meet = (comes / pace < needs_s + 1.0) & (left / pace > gap / np.maximum(speed, 1.0) - 1.0)
-        block = moves & meet & (speed**2 < 10 * (gap + 1.5))  # too late to stop: go
+        block = moves & meet & (speed**2 < 6 * gap + 1)  # too late to stop: go
         np.minimum.at(out, who[block], np.maximum(gap[block], 0.1))
         return out

@@ -19,6 +19,7 @@ _CLOTHES = [(0.5, 0.08, 0.08), (0.08, 0.12, 0.4), (0.45, 0.4, 0.1), (0.4, 0.4, 0
 _FLEET = {"sedan": 0.33, "hatchback": 0.24, "suv": 0.22, "van": 0.09, "truck": 0.07, "bus": 0.05}
 _PARKED = ("sedan", "hatchback", "suv", "van")
 _LIMIT_MPS = {"urban": 11.0, "suburban": 12.5, "rural": 17.0}
+_GIVE_WAY_MPS = 9.5  # on a road that gives way to another
 _REACH_M, _PARKED_REACH_M = 220.0, 165.0  # farther from the ego car's route nobody matters
 
 
@@ -46,15 +47,24 @@ class Population:
         return self.tree.query(xy, distance_upper_bound=reach_m)[0] < reach_m
 
     def add(
-        self, kind: str, path: Path | int, s: float, speed: float, stops: Sequence[tuple[float, int, int]] = ()
+        self,
+        kind: str,
+        path: Path | int,
+        s: float,
+        speed: float,
+        stops: Sequence[tuple[float, int, int]] = (),
+        room_m: float = np.inf,
     ) -> None:
-        """An agent at `s` of a path: of a registered one it drives along, or of its own, to walk or stand on."""
+        """An agent at `s` of a path: of a registered one it drives along, or of its own, to walk or stand on.
+
+        It wants `speed`, and begins with one at which it can stop within `room_m`.
+        """
         palette = _CLOTHES if kind in ("pedestrian", "cyclist") else _PAINTS
         colour = np.array(palette[self.rng.integers(len(palette))]) * self.rng.uniform(0.85, 1.15)
-        self.rows.append((kind, path, s, speed, stops, colour))
+        self.rows.append((kind, path, s, speed, min(speed, 2.0 * room_m**0.5), stops, colour))
 
     def finish(self) -> tuple[Agents, AgentState]:
-        kind, path, s, speed, stops, colour = zip(*self.rows, strict=True) if self.rows else [()] * 6
+        kind, path, s, speed, begins, stops, colour = zip(*self.rows, strict=True) if self.rows else [()] * 7
         n, shared = len(kind), len(self.paths)
         signals = self.map.place != "rural"
         everyone = [*self.passages, passages(self.map, self.ego_path)]
@@ -73,7 +83,7 @@ class Population:
             Stops.of([*(lines[p] if isinstance(p, int) else q for p, q in zip(path, stops, strict=True)), own]),
             Yields.between(everyone, owner, self.map.side, signals),
         )  # fmt: skip
-        return agents, AgentState(np.array(s, float), agents.speed_mps.copy(), np.zeros(n))
+        return agents, AgentState(np.array(s, float), np.array(begins, float), np.zeros(n))
 
 
 def _table(path: Path) -> np.ndarray:
@@ -112,9 +122,12 @@ def _lane(people: Population, i: int, direction: int, lane: int, density: float,
     ahead = {p.crossing: p for p in people.passages[paths[-1, "straight"]]}
     turns = [t for t in ("left", "right") if lane == (0 if road_map.across(t) else road.lanes - 1)]
     turns = [t for t in turns if road_map.across(t) or (i, direction) not in people.cycled]
-    s = np.cumsum(rng.exponential((70 if i else 45) / density, 80) + 16) + rng.uniform(-30, 10)
+    s = np.cumsum(rng.exponential((70 if i or road_map.place == "rural" else 45) / density, 80) + 16) + rng.uniform(
+        -30, 10
+    )
     s = s[(s > 6) & (s < straight.length_m - 30)]
     kinds = rng.choice(list(_FLEET), len(s), p=list(_FLEET.values()))
+    limit = _GIVE_WAY_MPS if i and road_map.place == "rural" else _LIMIT_MPS[road_map.place]
     near = people.near(straight.at(s)[:, :2]) if len(s) else []
     for at, kind, close in zip(s, kinds, near, strict=True):
         length = people.sizes[kind][0]
@@ -123,11 +136,14 @@ def _lane(people: Population, i: int, direction: int, lane: int, density: float,
         pace = rng.uniform(0.75, 1.05) * (0.85 if kind in ("truck", "bus") else 1)
         if in_box or not close:
             continue
+        if rng.random() < 0.3 or kind in ("truck", "bus"):
+            choice = (-1, "straight")
         if choice[0] not in ahead or choice[1] not in turns or ahead[choice[0]].stop_m < at + length / 2 + 4:
             choice = (-1, "straight")
         if choice not in paths:
             paths[choice] = people.path(road_map.route(i, direction, lane, start, {choice[0]: choice[1]}))
-        people.add(str(kind), paths[choice], float(at), _LIMIT_MPS[road_map.place] * pace)
+        room = min([p.stop_m - at - length / 2 for p in ahead.values() if p.stop_m > at], default=np.inf)
+        people.add(str(kind), paths[choice], float(at), limit * pace, room_m=room)
 
 
 def _cyclist(people: Population, i: int, direction: int, rng: np.random.Generator) -> None:
