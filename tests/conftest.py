@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib
 import pytest
-from helpers import make_dataset
+from helpers import WORLD_SECONDS, make_dataset
 from hypothesis import settings
 
 from wamlab.data import Dataset, open_dataset
@@ -29,6 +29,15 @@ def dataset_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(dataset_root: Path) -> Dataset:
     return open_dataset(dataset_root)
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The procedural world as a dataset: ten short drives, made by two processes. Its tests share one worker (group "world")."""
+    from wamlab.world import synthesize
+
+    root = tmp_path_factory.mktemp("world") / "synthetic"
+    return synthesize(root, 10, workers=2, duration_s=WORLD_SECONDS, progress=False)
 
 
 @pytest.fixture

@@ -15,6 +15,10 @@ WIDTH, HEIGHT = 96, 64
 START_US = 1_893_456_000_000_000
 
 
+#: How long the drives of the `small_world` fixture are.
+WORLD_SECONDS = 3.0
+
+
 def arc(t: np.ndarray, speed_mps: float, curvature: float, origin: tuple[float, float] = (120.0, 120.0)) -> np.ndarray:
     """(T, 3) poses on a circle (a line where the curvature is 0), at `origin` heading along x when t = 0."""
     s = speed_mps * np.asarray(t)

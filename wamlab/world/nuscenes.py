@@ -161,7 +161,7 @@ def _jpeg(frame: np.ndarray) -> bytes:
 def _map_png(mask: np.ndarray, resolution_m: float) -> bytes:
     """A mask of 0 and 255 at the devkit's 0.1 m a pixel."""
     scale = resolution_m / MAP_RESOLUTION_M
-    image = np.where(mask, 255, 0).astype(np.uint8)
+    image = np.ascontiguousarray(mask, np.uint8) * np.uint8(255)
     if scale != 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     # two levels, lightly packed: a map has tens of millions of pixels, and packing them hard takes longer than drawing the scene

@@ -63,8 +63,8 @@ def record(
     keyframes = log[::KEYFRAME_STEPS]
     renderer = Renderer(world, camera, device)
     frames, seen = [], []
-    for first in range(0, len(keyframes), 4):
-        drawn = renderer(keyframes[first : first + 4])
+    for first in range(0, len(keyframes), 8):
+        drawn = renderer(keyframes[first : first + 8])
         frames.append(drawn.rgb.permute(0, 2, 3, 1).cpu().numpy())
         seen += [np.bincount(i.ravel(), minlength=len(world.agents) + 1)[1:] for i in drawn.instance.cpu().numpy()]
     ego = np.array([s.ego.pose for s in keyframes])
