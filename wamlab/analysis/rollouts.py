@@ -94,7 +94,8 @@ def study(
     num_scenes, steps = num_scenes or settings.eval_scenes, steps or settings.sampler_steps
     if num_scenes < 2:
         raise InvalidParameter(f"num_scenes must be at least 2 for an interval, not {num_scenes}")
-    data, codec = open_dataset(dataset), load_codec(settings.codec)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data, codec = open_dataset(dataset), load_codec(settings.codec, device)
     store = LatentStore(data, codec, settings.resolution)
     trained = {name: fit_or_load(name, settings, data, codec, store, seed, progress) for name in models}
     scenes = data.scenes("test")[:num_scenes]

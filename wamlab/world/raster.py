@@ -22,7 +22,8 @@ class Candidates:
 
     Attributes:
         shape: (M,) index into the shapes. frame: (M,).
-        origin: (M, 3) the camera in the shape's own unit coordinates. ray: (M, 3, 3) maps (u, v, 1) to the pixel ray in them.
+        origin: (M, 3) the camera in the shape's own unit coordinates. ray: (M, 3, 3) maps (u, v, 1) to the pixel ray in them,
+            and `back` (M, 3, 3) is its inverse.
         ellipsoid: (M,) bool.
     """
 
@@ -30,6 +31,7 @@ class Candidates:
     frame: Tensor
     origin: Tensor
     ray: Tensor
+    back: Tensor
     ellipsoid: Tensor
 
 
@@ -103,9 +105,10 @@ def _candidates(centre, half, yaw, taper, ellipsoid, frame, position, rotation, 
     near = (ahead > -radius) & (ahead - radius < reach_m) & (aside - 1.5 * radius < 1.2 * ahead.clamp(min=0) + 2.0)
     f, n = torch.nonzero(near & ((frame < 0)[None] | (frame[None] == frames[:, None])), as_tuple=True)
     cos, sin, zero = torch.cos(yaw[n]), torch.sin(yaw[n]), torch.zeros_like(yaw[n])
-    into = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1], -1).view(-1, 3, 3) / half[n][:, :, None]
-    origin = (into @ -offset[f, n][:, :, None])[:, :, 0]
-    return Candidates(n, f, origin, into @ rotation[f], ellipsoid[n])
+    turn = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1], -1).view(-1, 3, 3)  # world -> shape
+    view, size = turn @ rotation.index_select(0, f), half.index_select(0, n)
+    origin = (turn @ -offset[f, n][:, :, None])[:, :, 0] / size
+    return Candidates(n, f, origin, view / size[:, :, None], view.transpose(1, 2) * size[:, None], ellipsoid[n])
 
 
 def _planes(c: Candidates, taper: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,16 +141,14 @@ def _bounds(c: Candidates, taper: Tensor) -> tuple[Tensor, Tensor]:
     bottom = torch.stack([x, y, -torch.ones_like(x)], -1).to(taper.dtype).expand(len(taper), -1, -1)
     top = torch.stack([x * (1 - lean), y * (1 - taper[:, 2:]), torch.ones_like(lean)], -1)
     corner = torch.cat([bottom, top], 1)  # (M, 8, 3) in unit coordinates
-    camera = torch.linalg.solve(c.ray, (corner - c.origin[:, None]).transpose(1, 2)).transpose(
-        1, 2
-    )  # right, down, forward
+    camera = (corner - c.origin[:, None]) @ c.back.transpose(1, 2)  # right, down, forward
     i = torch.tensor([0, 0, 3, 3, 4, 4, 7, 7, 0, 1, 2, 3], device=taper.device)
     j = torch.tensor([1, 2, 1, 2, 5, 6, 5, 6, 4, 5, 6, 7], device=taper.device)
     p, q = camera[:, i], camera[:, j]
     gap = q[..., 2] - p[..., 2]
     s = ((_NEAR_M - p[..., 2]) / torch.where(gap.abs() < 1e-9, torch.full_like(gap, 1e-9), gap))[..., None]
-    cut = torch.where((s > 0) & (s < 1), p + s * (q - p), torch.full_like(p, torch.nan))
-    points = torch.cat([torch.where(camera[..., 2:] >= _NEAR_M, camera, torch.full_like(camera, torch.nan)), cut], 1)
+    cut = torch.where((s > 0) & (s < 1), p + s * (q - p), torch.nan)
+    points = torch.cat([torch.where(camera[..., 2:] >= _NEAR_M, camera, torch.nan), cut], 1)
     v = points[..., 1] / points[..., 2]
     return torch.nan_to_num(v, nan=_FAR).amin(1), torch.nan_to_num(v, nan=-_FAR).amax(1)
 

@@ -106,7 +106,7 @@ class Renderer:
             moved = place_each(bodies, pose[who])
             braking = (bodies.material == Material.PAINT) & (state.agents.accel_mps2[who] < -0.8)
             bodies = replace(moved, param=np.stack([braking, moved.param[:, 1]], 1))
-            i = np.flatnonzero(near & (distance < 60))
+            i = np.flatnonzero(near & (distance < 45))
             casts = np.concatenate([pose[i], agents.size_m[i] / np.array([2, 2, 1])], 1)
         own = np.array([[*_centre(ego), EGO_LENGTH_M / 2, EGO_WIDTH_M / 2, 1.4]])
         rows = []

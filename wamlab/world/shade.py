@@ -202,7 +202,7 @@ def _cast(pixel: Tensor, x: Tensor, y: Tensor, casters: Tensor, look: Look, view
     )
     near = forward.clamp(min=0.8)
     columns, rows = right / near * view.focal_px + view.width / 2, down / near * view.focal_px + view.height / 2
-    shown = (forward.amax(0) > 0.8) & (forward.amin(0) < 60.0)
+    shown = (forward.amax(0) > 0.8) & (forward.amin(0) < 45.0)
     wide = forward.amin(0) < 0.8  # reaches behind the camera: no tight bounds
     x0, x1 = torch.where(wide, 0.0, columns.amin(0)), torch.where(wide, view.width - 1.0, columns.amax(0))
     y1 = torch.where(wide, view.height - 1.0, rows.amax(0))
