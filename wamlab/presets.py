@@ -110,7 +110,7 @@ QUICK = Preset(
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=1000)),
     small_vae=CodecRecipe(
         SmallVaeConfig(),
-        TrainConfig(steps=2500, batch_size=16, learning_rate=2e-3, warmup_steps=100, checkpoint_every=500),
+        TrainConfig(steps=2000, batch_size=16, learning_rate=2e-3, warmup_steps=100, checkpoint_every=500),
     ),
 )
 

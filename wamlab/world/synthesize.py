@@ -208,8 +208,6 @@ def synthesize(
         total=num_scenes, initial=num_scenes - len(jobs), desc="scenes", unit="scene", disable=not progress
     ) as bar:
         if jobs:
-            # idle threads must not spin: two processes share two cores
-            os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             with ProcessPoolExecutor(
                 min(workers or os.cpu_count() or 1, len(jobs)), mp_context=get_context("spawn")
             ) as pool:
