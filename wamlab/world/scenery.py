@@ -75,13 +75,14 @@ def _buildings(rows: list[tuple], road_map: RoadMap, i: int, side: int, edge: fl
     s = rng.uniform(0, 10) + np.cumsum(length + gap) - gap - length / 2
     poses = road.at(s, side * (edge + back + depth / 2))
     keep = (s - length / 2 < road.length_m) & _clear(road_map, poses, length + 1, depth, max(road.pavement_m, 1.0))
-    for pose, length, depth, height in zip(poses[keep], length[keep], depth[keep], height[keep], strict=True):  # noqa: B020
+    for k in np.flatnonzero(keep):
+        pose, long, deep, high = poses[k], length[k], depth[k], height[k]
         wall = np.array(_WALLS[place][rng.integers(len(_WALLS[place]))]) * rng.uniform(0.8, 1.15)
         param = (float(rng.integers(1, 1000)), float(rng.choice([2.4, 3.0, 3.6])))
         rows.append(
             shape(
-                (*pose[:2], height / 2),
-                (length / 2, depth / 2, height / 2),
+                (*pose[:2], high / 2),
+                (long / 2, deep / 2, high / 2),
                 tuple(wall),
                 yaw=pose[2],
                 material=Material.FACADE,
@@ -90,18 +91,18 @@ def _buildings(rows: list[tuple], road_map: RoadMap, i: int, side: int, edge: fl
         )
         if place != "urban":
             roof = tuple(np.array(_ROOFS[rng.integers(len(_ROOFS))]) * rng.uniform(0.8, 1.2))
-            rise = depth * rng.uniform(0.25, 0.4)
+            rise = deep * rng.uniform(0.25, 0.4)
             rows.append(
                 shape(
-                    (*pose[:2], height + rise / 2),
-                    (length / 2 + 0.3, depth / 2 + 0.4, rise / 2),
+                    (*pose[:2], high + rise / 2),
+                    (long / 2 + 0.3, deep / 2 + 0.4, rise / 2),
                     roof,
                     yaw=pose[2],
                     taper=(0.0, 0.0, 1.0),
                 )
             )
         elif rng.random() < 0.5:
-            rows.append(shape((*pose[:2], height + 1.2), (length / 5, depth / 5, 1.2), tuple(wall * 0.8), yaw=pose[2]))
+            rows.append(shape((*pose[:2], high + 1.2), (long / 5, deep / 5, 1.2), tuple(wall * 0.8), yaw=pose[2]))
 
 
 def _trees(rows: list[tuple], road_map: RoadMap, i: int, side: int, edge: float, rng: np.random.Generator) -> None:

@@ -109,7 +109,7 @@ class World:
         return self.driver.path
 
     @lru_cache(maxsize=2)  # noqa: B019 - driving and stepping look at the same state
-    def _look(self, state: State) -> tuple[float, float, Observation]:
+    def _observe(self, state: State) -> tuple[float, float, Observation]:
         """Where the ego car is on its route (metres along it and to its left), and what everybody sees."""
         ego = state.ego
         s, aside = (float(v) for v in self.route.project(np.array([ego.x_m, ego.y_m])))
@@ -119,7 +119,7 @@ class World:
 
     def drive(self, state: State) -> tuple[float, float]:
         """The scripted driver's steering-wheel angle (rad) and acceleration (m/s²) in this state."""
-        s, aside, seen = self._look(state)
+        s, aside, seen = self._observe(state)
         ego, path, boxes = state.ego, self.route, seen.boxes
         steering = self.driver.steer(ego, s, aside, state.time_s, STEP_S)
         probes = path.at(s + _FRONT_M + PROBES_M)[None]
@@ -137,7 +137,7 @@ class World:
         """The state `STEP_S` later. `reactive=False`: the others do not see the ego car."""
         ego = step_bicycle(state.ego, steering_rad, accel_mps2, STEP_S)
         if reactive:
-            seen = self._look(state)[2]
+            seen = self._observe(state)[2]
         else:
             seen = observe(self.agents, state.agents, state.time_s, None, self.signal_offsets)
         agents = step_agents(self.agents, state.agents, seen, state.time_s, STEP_S, self.signal_offsets)

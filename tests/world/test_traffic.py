@@ -1,0 +1,171 @@
+"""How the others drive: the car-following law, signals, giving way, and nobody inside of anybody else."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from wamlab.world.junction import CYCLE_S, GREEN, RED, Stops, signal
+from wamlab.world.simulation import SceneSpec, State, World, make_world
+from wamlab.world.traffic import PROBES_M, Boxes, clearance, idm
+
+CASES = [
+    (101, "urban", "left", 1, 1.4),
+    (102, "urban", "right", -1, 1.4),
+    (103, "urban", "right", 1, 1.0),
+    (104, "suburban", "left", 1, 1.4),
+    (105, "suburban", "straight", -1, 1.0),
+    (106, "rural", "left", 1, 1.4),
+    (107, "rural", "right", -1, 1.0),
+    (108, "urban", "straight", 1, 1.0),
+]
+SPECS = [SceneSpec(n, where, turn=t, side=side, density=d, duration_s=15) for n, where, t, side, d in CASES]
+
+
+@pytest.fixture(scope="module")
+def drives() -> list[tuple[World, list[State]]]:
+    return [(world, world.simulate()) for world in map(make_world, SPECS)]
+
+
+def corners(pose: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """(n, 3), (n, 2) -> (n, 4, 2)."""
+    u, v = half[:, :1] * np.array([1, 1, -1, -1]), half[:, 1:2] * np.array([1, -1, -1, 1])
+    c, s = np.cos(pose[:, 2:]), np.sin(pose[:, 2:])
+    return np.stack([pose[:, :1] + c * u - s * v, pose[:, 1:2] + s * u + c * v], -1)
+
+
+def penetration_m(a: np.ndarray, b: np.ndarray) -> float:
+    """How deep two rectangles (4, 2) overlap: the least over their four axes, 0 if they are apart."""
+    depth = np.inf
+    for p, k in itertools.product((a, b), (0, 1)):
+        axis = (p[k + 1] - p[k]) / np.hypot(*(p[k + 1] - p[k]))
+        x, y = a @ axis, b @ axis
+        depth = min(depth, min(x.max(), y.max()) - max(x.min(), y.min()))
+    return max(0.0, depth)
+
+
+@pytest.mark.parametrize("speed", [0.0, 3.0, 8.0, 12.0])
+def test_idm_stands_still_in_its_closed_form_equilibrium(speed):
+    wanted = 13.0
+    gap = (2.5 + 1.2 * speed) / np.sqrt(1 - (speed / wanted) ** 4)  # Treiber et al. 2000, eq. 7
+    accel = idm(*(np.array([v]) for v in (speed, wanted, gap, speed)))
+    assert accel == pytest.approx(0, abs=1e-12)
+    nearer, farther = (idm(*(np.array([v]) for v in (speed, wanted, gap * f, speed)))[0] for f in (0.9, 1.1))
+    assert nearer < 0 < farther
+
+
+def test_idm_platoon_settles_at_the_equilibrium_gap():
+    leader, speed, gap = 8.0, 11.0, 40.0
+    for _ in range(1200):
+        a = idm(*(np.array([v]) for v in (speed, 12.0, gap, leader)))[0]
+        gap += (leader - speed - a / 24) / 12
+        speed += a / 12
+    assert speed == pytest.approx(leader, abs=1e-3)
+    assert gap == pytest.approx((2.5 + 1.2 * 8) / np.sqrt(1 - (8 / 12) ** 4), abs=0.05)
+
+
+def test_clearance_finds_the_nearest_footprint_on_the_path():
+    probes = np.stack([PROBES_M, 0 * PROBES_M, 0 * PROBES_M], -1)[None]
+    pose = np.array([[30.0, 0.3, 0.0], [20.0, 0.0, np.pi / 2], [10.0, 3.0, 0.0], [5.0, 0.0, 0.0]])
+    boxes = Boxes(pose, np.tile([2.3, 0.9], (4, 1)), np.zeros(4))
+    gap, who = clearance(probes, np.array([0.9]), boxes, np.array([3]))  # its own box does not count
+    assert who[0] == 1 and gap[0] == pytest.approx(20 - 0.9, abs=1e-9)
+    away = Boxes(pose[2:3], boxes.half[:1], np.zeros(1))
+    assert clearance(probes, np.array([0.9]), away, np.array([-1]))[1][0] == -1
+
+
+def test_signals_never_let_both_roads_go():
+    offsets = np.random.default_rng(0).uniform(0, CYCLE_S, 4)
+    for crossing in range(4):
+        for t in np.arange(0, 2 * CYCLE_S, 0.05):
+            both = {signal(t, crossing, 0, offsets), signal(t, crossing, 1, offsets)}
+            assert RED in both
+        seen = [signal(t, crossing, 1, offsets) for t in np.arange(0, CYCLE_S, 0.05)]
+        assert 0.25 < np.mean(np.array(seen) == GREEN) < 0.45
+
+
+def test_a_stop_line_holds_on_red_and_after_amber_only_who_can_stop():
+    stops, offsets = Stops.of([[(100.0, 0, 0)]] * 2), np.zeros(1)
+    front, speed = np.array([80.0, 95.0]), np.array([10.0, 10.0])
+    assert np.isinf(stops.gap_m(front, speed, 1.0, offsets)).all()  # green
+    np.testing.assert_allclose(stops.gap_m(front, speed, 8.5, offsets), [20.0, np.inf])  # amber
+    np.testing.assert_allclose(stops.gap_m(front, speed, 15.0, offsets), [20.0, 5.0])  # red
+
+
+def test_nobody_crosses_on_red(drives):
+    passed = 0
+    for world, log in drives:
+        agents, stops = world.agents, world.agents.stops
+        for now, later in itertools.pairwise(log):
+            fronts = [
+                np.append(s.agents.s_m + agents.size_m[:, 0] / 2, world._observe(s)[2].front_m[-1])
+                for s in (now, later)
+            ]
+            vehicles = np.append(agents.drives, True)[:, None] & (stops.at_m > 0)
+            over = (
+                vehicles
+                & (fronts[0][:, None] < stops.at_m)
+                & (fronts[1][:, None] >= stops.at_m)
+                & np.isfinite(fronts[1])[:, None]
+            )
+            for i, k in np.argwhere(over):
+                passed += 1
+                assert signal(now.time_s, stops.crossing[i, k], stops.group[i, k], world.signal_offsets) != RED
+    assert passed > 20
+
+
+def test_nobody_is_inside_of_anybody_else(drives):
+    for world, log in drives:
+        agents = world.agents
+        half = np.vstack([agents.size_m[:, :2] / 2, [2.25, 0.925]])
+        drives_ = np.append(agents.drives, True)
+        for state in log[::6]:
+            ego = state.ego
+            x, y = ego.x_m + 1.35 * np.cos(ego.yaw_rad), ego.y_m + 1.35 * np.sin(ego.yaw_rad)
+            pose = np.vstack([agents.pose(state.agents.s_m), [x, y, ego.yaw_rad]])
+            shapes = corners(pose, half)
+            reach = np.hypot(*half.T)
+            apart = np.hypot(*(pose[:, None, :2] - pose[None, :, :2]).transpose(2, 0, 1))
+            near = (apart < reach[:, None] + reach) & drives_[:, None] & (pose[:, :1] > 0)
+            for i, j in np.argwhere(near):
+                assert i == j or penetration_m(shapes[i], shapes[j]) < 0.1, (world.spec, state.time_s, i, j)
+
+
+def test_vehicles_leave_the_map_and_nobody_stands_at_its_end(drives):
+    left = 0
+    for world, log in drives:
+        agents, s = world.agents, log[-1].agents.s_m
+        assert not (agents.drives & (s == agents.length_m)).any()
+        gone = np.isinf(s)
+        left += int(gone.sum())
+        assert (agents.pose(s)[gone, :2] < -1000).all() and (log[-1].agents.speed_mps[gone] == 0).all()
+    assert left > 0
+
+
+def test_a_left_turn_gives_way_to_oncoming_traffic(drives):
+    """Whoever must wait for another, in some scene does; and the waiting ends."""
+    waits = 0
+    for world, log in drives:
+        who = world.agents.yields.who
+        assert (who <= len(world.agents)).all()
+        for state in log[::12]:
+            seen = world._observe(state)[2]
+            waits += np.isfinite(
+                world.agents.yields.gap_m(seen.front_m, seen.length_m, seen.speed_mps, seen.held_m)
+            ).sum()
+    assert waits > 10
+
+
+def test_pedestrians_cross_while_the_cars_have_red(drives):
+    crossing = 0
+    for world, log in drives:
+        agents = world.agents
+        for now, later in itertools.pairwise(log):
+            for i in agents.crossers:
+                k, group, kerb = agents.stops.crossing[i, 0], agents.stops.group[i, 0], agents.stops.at_m[i, 0]
+                if now.agents.s_m[i] < kerb <= later.agents.s_m[i]:
+                    crossing += 1
+                    assert signal(now.time_s, k, group, world.signal_offsets) == RED
+    assert crossing > 0
