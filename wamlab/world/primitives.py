@@ -30,6 +30,15 @@ class Semantic(IntEnum):
     PEDESTRIAN = 13
 
 
+SEMANTIC_COLOURS = {  # for pictures of the semantic image
+    Semantic.SKY: (135, 185, 235), Semantic.ROAD: (90, 84, 96), Semantic.MARKING: (245, 245, 245), Semantic.PAVEMENT: (205, 160, 190),
+    Semantic.TERRAIN: (150, 205, 130), Semantic.BUILDING: (130, 125, 120), Semantic.VEGETATION: (70, 130, 60),
+    Semantic.POLE: (190, 190, 120),
+    Semantic.SIGNAL: (250, 170, 30), Semantic.CAR: (40, 80, 200), Semantic.TRUCK: (30, 40, 120), Semantic.BUS: (20, 110, 150),
+    Semantic.BICYCLE: (170, 40, 60), Semantic.PEDESTRIAN: (225, 40, 70),
+}  # fmt: skip
+
+
 class Material(IntEnum):
     """How a primitive is shaded."""
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wamlab.world.air import bloom, colours_of, in_haze, sky, streaks, to_srgb
 from wamlab.world.ground import Ground, dashes, mix, noise, norm, surface, take, wrap
-from wamlab.world.primitives import Material, Semantic
+from wamlab.world.primitives import Material
 from wamlab.world.raster import Visible, spans
 from wamlab.world.scenery import LIGHTMAP_M
 from wamlab.world.weather import Look
@@ -83,16 +84,16 @@ def shade(
     """
     b, h, w = visible.w.shape
     candidate, flat_w = visible.candidate.reshape(-1), visible.w.reshape(-1)
-    lights = _lights(look, flat_w.device)
+    lights = colours_of(look, flat_w.device)
     hit = torch.nonzero(candidate >= 0)[:, 0]
     on_ground = torch.nonzero((candidate < 0) & (flat_w > 0))[:, 0]
-    sky = torch.nonzero((candidate < 0) & (flat_w <= 0))[:, 0]
+    above = torch.nonzero((candidate < 0) & (flat_w <= 0))[:, 0]
 
     colour, glow = torch.zeros(2, 3, b * h * w, device=flat_w.device)
     semantic = torch.zeros(b * h * w, dtype=torch.uint8, device=flat_w.device)
     instance = torch.zeros(b * h * w, dtype=torch.int32, device=flat_w.device)
 
-    colour.index_copy_(1, sky, _sky(view.rays[0].index_select(1, sky), look, lights, ground.noise))
+    colour.index_copy_(1, above, sky(view.rays[0].index_select(1, above), look, lights, ground.noise))
     if len(hit):
         rgb, emitted, kind = _objects(visible, hit, shapes, light, look, lights, view, ground.noise)
         colour.index_copy_(1, hit, rgb)
@@ -105,36 +106,10 @@ def shade(
         semantic.index_copy_(0, on_ground, classes)
     image = colour.view(3, b, h, w)
     if look.lights:
-        image = image + _bloom(glow.view(3, b, h, w))
+        image = image + bloom(glow.view(3, b, h, w))
     if rain is not None:
-        image = image + _streaks(b, h, w, rain) * 0.1 * lights["haze"].mean()
-    return _to_srgb(image * look.exposure).transpose(0, 1), semantic.view(b, h, w), instance.view(b, h, w)
-
-
-def _lights(look: Look, device: torch.device) -> dict[str, Tensor]:
-    """The colours of a look as (3, 1) tensors."""
-    names = ("sun", "sunlight", "ambient", "zenith", "horizon", "haze")
-    return {n: torch.as_tensor(getattr(look, n), dtype=torch.float32, device=device)[:, None] for n in names}
-
-
-def _in_haze(colour: Tensor, distance: Tensor, look: Look, lights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """What air does to colours (3, P) at a distance (P,); and how much of the light comes through."""
-    clear = torch.exp(-look.haze_per_m * distance)
-    return mix(lights["haze"], colour, clear), clear
-
-
-def _sky(ray: Tensor, look: Look, lights: dict[str, Tensor], tile: Tensor) -> Tensor:
-    d = ray / ray.square().sum(0).sqrt()
-    up = d[2].clamp(min=0)
-    colour = mix(lights["horizon"], lights["zenith"], (up / (up + 0.18)) ** 0.9)
-    x, y = d[0] / (up + 0.12), d[1] / (up + 0.12)
-    shape = noise(tile, x + 9.0, y + 5.0, 0.045) + 0.35 * noise(tile, x, y, 0.012)
-    cover = torch.sigmoid((shape - 1.6 + 2.6 * look.cloud) * 2.2) * (up * 9).clamp(max=1)
-    if look.weather != "clear":
-        return colour * (1 + 0.16 * (cover - 0.5) * (look.cloud > 0))
-    towards = (d * lights["sun"]).sum(0).clamp(min=0)
-    colour = colour + (0.125 * towards**8 + 0.45 * towards**200) * lights["sunlight"]
-    return mix(colour, 0.55 * lights["ambient"] + 0.32 * lights["sunlight"], 0.75 * cover)
+        image = image + streaks(b, h, w, rain) * 0.1 * lights["haze"].mean()
+    return to_srgb(image * look.exposure).transpose(0, 1), semantic.view(b, h, w), instance.view(b, h, w)
 
 
 def _sample_light(light: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,7 +158,7 @@ def _ground(pixel, flat_w, colour, ground, light, look, lights, view, casters) -
     rgb = albedo * irradiance
     if look.wetness > 0:
         rgb = rgb + _reflection(colour, pixel, -ray[2] / length, asphalt, look, view)
-    return _in_haze(rgb, depth * length, look, lights)[0], semantic
+    return in_haze(rgb, depth * length, look, lights)[0], semantic
 
 
 def _cast(pixel: Tensor, x: Tensor, y: Tensor, casters: Tensor, look: Look, view: View) -> tuple[Tensor, Tensor]:
@@ -313,7 +288,7 @@ def _objects(
             lamplight * strength, _headlights(_aside(pixel, view), -ray[2], depth, look) * facing
         )
     rgb = albedo * irradiance + mix(lights["horizon"], lights["zenith"], mirror.new_tensor(0.4)) * mirror
-    rgb, clear = _in_haze(rgb, depth * length, look, lights)
+    rgb, clear = in_haze(rgb, depth * length, look, lights)
     emitted = emitted * clear.clamp(min=0.05).sqrt()
     return rgb + emitted, emitted, kind
 
@@ -372,39 +347,3 @@ def _reflection(colour: Tensor, pixel: Tensor, slope: Tensor, asphalt: Tensor, l
     source = (frame * small.shape[2] + above) * small.shape[3] + column // 2
     fresnel = 0.04 + 0.96 * (1 - slope) ** 5
     return small.reshape(3, -1).index_select(1, source) * (fresnel * look.wetness * (0.25 + 0.45 * asphalt))
-
-
-def _bloom(glow: Tensor) -> Tensor:
-    """Light that spills around lamps: the glow blurred at a quarter of the resolution."""
-    size = glow.shape[-2:]
-    small = F.avg_pool2d(glow, 4, ceil_mode=True)
-    soft = F.avg_pool2d(small, 3, stride=1, padding=1)
-    wide = F.avg_pool2d(F.avg_pool2d(soft, 5, stride=1, padding=2), 3, stride=1, padding=1)
-    return F.interpolate(0.28 * soft + 0.3 * wide, size=size, mode="bilinear", align_corners=False)
-
-
-def _streaks(b: int, h: int, w: int, phase: Tensor) -> Tensor:
-    """(B, H, W) falling rain: short vertical streaks whose places depend on the phase alone."""
-    x, y = torch.arange(w, device=phase.device), torch.arange(h, device=phase.device)
-    column = wrap(torch.sin(x * 12.9898) * 43758.5453, 1.0)
-    wet = torch.nonzero(column > 0.72)[:, 0]
-    fall = wrap(y[:, None] / h * 1.7 + column[wet] * 7.3 + phase[:, None, None] * 13.7, 1.0)
-    return torch.zeros(b, h, w, device=phase.device).index_copy(2, wet, (fall - 0.9).clamp(min=0) * 10)
-
-
-def _to_srgb(linear: Tensor) -> Tensor:
-    """Linear light -> sRGB bytes, highlights rolled off. By table: 12 bits of the square root are finer than a byte everywhere."""
-    grid = torch.linspace(0, 1, 4096, device=linear.device) ** 2 * 8.0
-    c = (grid * (1 + grid / 6.25) / (1 + grid) * 1.35).clamp(max=1)
-    table = torch.where(c <= 0.0031308, 12.92 * c, 1.055 * c.clamp(min=1e-6) ** (1 / 2.4) - 0.055)
-    index = ((linear / 8.0).clamp(0, 1).sqrt() * 4095 + 0.5).int()
-    return (table * 255 + 0.5).to(torch.uint8).index_select(0, index.reshape(-1)).view(linear.shape)
-
-
-SEMANTIC_COLOURS = {  # for pictures of the semantic image
-    Semantic.SKY: (135, 185, 235), Semantic.ROAD: (90, 84, 96), Semantic.MARKING: (245, 245, 245), Semantic.PAVEMENT: (205, 160, 190),
-    Semantic.TERRAIN: (150, 205, 130), Semantic.BUILDING: (130, 125, 120), Semantic.VEGETATION: (70, 130, 60),
-    Semantic.POLE: (190, 190, 120),
-    Semantic.SIGNAL: (250, 170, 30), Semantic.CAR: (40, 80, 200), Semantic.TRUCK: (30, 40, 120), Semantic.BUS: (20, 110, 150),
-    Semantic.BICYCLE: (170, 40, 60), Semantic.PEDESTRIAN: (225, 40, 70),
-}  # fmt: skip

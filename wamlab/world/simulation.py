@@ -201,7 +201,7 @@ def make_world(spec: SceneSpec) -> World:
         road_map = generate_map(rng_map, spec.place, spec.side, length, arm)
         if spec.turn == "straight" or road_map.crossings:
             break
-    look = make_observe(spec.time, spec.weather, rng_look)
+    look = make_look(spec.time, spec.weather, rng_look)
     scenery = make_scenery(road_map, look, rng_scenery)
     speed = _LIMIT_MPS[spec.place] * rng_ego.uniform(0.8, 1.1) * (0.85 if spec.weather in ("rain", "fog") else 1.0)
     path = _ego_path(spec, road_map, rng_ego)
