@@ -44,7 +44,7 @@ class Material(IntEnum):
 
     PLAIN = 0
     FACADE = 1
-    PAINT = 2  # a vehicle's body: lights at both ends
+    PAINT = 2  # a vehicle's body, with lights; param: is it braking, is it a trailer (no headlights)
     CABIN = 3  # a vehicle's upper part: glass around, paint on top
     FOLIAGE = 4
     SIGNAL = 5  # a traffic light's head; param 0 is its phase: 0 red, 1 amber, 2 green
@@ -142,7 +142,7 @@ def _vehicle(
     size: tuple[float, float, float], body: list[tuple], wheels_x: tuple[float, ...], wheel_m: float, semantic: Semantic
 ) -> Primitives:
     """Body shapes given as (x0, x1, z0, z1, taper, material), with wheels; origin at the middle of the footprint on the ground."""
-    _, width, _ = size
+    length, width, _ = size
     rows = [
         shape(
             ((x0 + x1) / 2, 0, (z0 + z1) / 2),
@@ -151,6 +151,7 @@ def _vehicle(
             taper=taper,
             material=m,
             semantic=semantic,
+            param=(0.0, float(x1 < length / 2 - 0.1)),
         )
         for x0, x1, z0, z1, taper, m in body
     ]

@@ -256,7 +256,7 @@ def _objects(
         mirror.index_copy_(0, i, 0.05 + 0.3 * glass)
     i = torch.nonzero((material == Material.PAINT) & ~round_ & (face < 3))[:, 0]
     if len(i):
-        a, e = _bodywork(*take(i, face, ly, lz, p0, albedo), look)
+        a, e = _bodywork(*take(i, face, ly, lz, p0, p1, albedo), look)
         albedo.index_copy_(1, i, a)
         emitted.index_copy_(1, i, e)
         mirror.index_fill_(0, i, 0.06)
@@ -316,10 +316,10 @@ def _facade(along, z, half, seed, bay, face, footprint, albedo, look) -> tuple[T
     return colour, emitted, 0.22 * window
 
 
-def _bodywork(face, ly, lz, braking, albedo, look) -> tuple[Tensor, Tensor]:
+def _bodywork(face, ly, lz, braking, trailing, albedo, look) -> tuple[Tensor, Tensor]:
     """A vehicle's head and tail lights: white in front, red behind, brighter when braking."""
     band = (ly.abs() > 0.55) & (ly.abs() < 0.95) & (lz > 0.1) & (lz < 0.7)
-    head, tail = band & (face == 0), band & (face == 1)
+    head, tail = band & (face == 0) & (trailing == 0), band & (face == 1)
     white, red = albedo.new_tensor([0.7, 0.7, 0.68])[:, None], albedo.new_tensor([0.35, 0.01, 0.01])[:, None]
     albedo = mix(mix(albedo, white, head.float()), red, tail.float())
     power = 0.0 if not look.lights else 1.0 if look.time == "night" else 0.6
