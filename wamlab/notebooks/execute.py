@@ -87,7 +87,8 @@ def execute(
         reuse: return a completed run whose fingerprint is the same instead of running again.
         progress: called as `(notebook, cell, cells, what the cell does)` before each cell.
 
-    Raises `InvalidParameter` before anything runs; what fails while running is in the outcome's status and message.
+    Raises `InvalidParameter`, or what is wrong with the dataset, before anything runs; what fails while running is in the outcome's
+    status and message.
     """
     nb = read_notebook(path)
     values = parameters.check(nb, path.name, given)
@@ -215,17 +216,15 @@ def _collect(run: runs.RunFolder) -> None:
 
 
 def _dataset_fingerprint(name: Any) -> str | None:
-    """The fingerprint of a dataset by name; None where the notebook takes no dataset or it is not there (the notebook will say so)."""
+    """The fingerprint of a dataset by name, None where the notebook takes no dataset. Raises what is wrong with the dataset."""
     if not name:
         return None
-    from wamlab.errors import WamlabError
+    from wamlab.data import open_dataset
 
-    try:
-        from wamlab.data import open_dataset
-
-        return str(open_dataset(name).fingerprint)
-    except (ImportError, WamlabError):
-        return None
+    dataset = open_dataset(name)
+    if not (dataset.dataroot / "can_bus").is_dir():
+        _ = dataset.can_bus  # says what to do
+    return str(dataset.fingerprint)
 
 
 def _one_line(text: str, limit: int = 300) -> str:
