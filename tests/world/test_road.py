@@ -96,4 +96,5 @@ def test_everything_lies_on_the_map(place):
     for seed in range(5):
         road_map = generate_map(np.random.default_rng(seed), place)
         points = np.concatenate([r.points for r in road_map.roads])
-        assert points.min() > 100 and (points.max(0) < np.array(road_map.size_m) - 100).all()
+        room = 59.0  # for what stands beside the road
+        assert points.min() > room and (points.max(0) < np.array(road_map.size_m) - room).all()

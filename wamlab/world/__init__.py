@@ -5,7 +5,7 @@
 
 
 def synthesize(*args, **kwargs):
-    """See `wamlab.world.synthesize.synthesize`."""
-    from wamlab.world.synthesize import synthesize as implementation
+    """See `wamlab.world.synthetic.synthesize`."""
+    from wamlab.world.synthetic import synthesize as implementation
 
     return implementation(*args, **kwargs)

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import zlib
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -164,9 +165,19 @@ def _map_png(mask: np.ndarray, resolution_m: float) -> bytes:
     image = np.ascontiguousarray(mask, np.uint8) * np.uint8(255)
     if scale != 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    # two levels, lightly packed: a map has tens of millions of pixels, and packing them hard takes longer than drawing the scene
-    fast = (cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1)
-    return cv2.imencode(".png", image, fast)[1].tobytes()
+    # 8 bits, as the devkit reads it. A map has tens of millions of pixels, nearly all like the one above: with PNG's filter "up" they
+    # become zeros, which zlib's run lengths pack several times as fast as the image libraries write them.
+    rows = np.full((image.shape[0], image.shape[1] + 1), 2, np.uint8)
+    rows[0, 1:] = image[0]
+    np.subtract(image[1:], image[:-1], out=rows[1:, 1:])
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", image.shape[1], image.shape[0], 8, 0, 0, 0, 0)
+    packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+    packed = packer.compress(rows.tobytes()) + packer.flush()
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
 def _shard_path(root: Path, name: str) -> Path:

@@ -11,7 +11,7 @@ from wamlab.errors import DatasetIncomplete, InvalidParameter
 from wamlab.geometry import STEERING_RATIO, WHEELBASE_M
 from wamlab.world import synthesize
 from wamlab.world.nuscenes import VERSION
-from wamlab.world.synthesize import dataset_specs, split_of
+from wamlab.world.synthetic import dataset_specs, split_of
 
 pytestmark = pytest.mark.xdist_group("world")
 
