@@ -106,8 +106,8 @@ QUICK = Preset(
     codec="small-vae",
     num_context=1,
     horizon=4,
-    direct=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=350)),
-    diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=750)),
+    direct=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
+    diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=500)),
     small_vae=CodecRecipe(
         SmallVaeConfig(),
         TrainConfig(steps=2000, batch_size=16, learning_rate=2e-3, warmup_steps=100, checkpoint_every=500),
