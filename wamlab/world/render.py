@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wamlab.world.camera import Camera
-from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M
+from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, REAR_AXLE_TO_CENTRE_M
 from wamlab.world.ground import make_ground
 from wamlab.world.primitives import Material, Primitives, Semantic, build, place, place_each, shape, vehicle_templates
 from wamlab.world.raster import rasterize
@@ -49,7 +49,7 @@ class Renderer:
         self.static = Primitives.concatenate([world.scenery.shapes, build(poles)])
 
     @torch.inference_mode()
-    def __call__(self, states: list[State], rain_phase: bool = True) -> Frames:
+    def __call__(self, states: list[State]) -> Frames:
         world, camera = self.world, self.camera
         ego = np.array([s.ego.pose for s in states])
         position, rotation = camera.pose(ego)
@@ -70,7 +70,7 @@ class Renderer:
             self._tensor(position).float(), self._tensor(rotation).float(), camera.focal_px, camera.width, camera.height
         )
         rain = None
-        if world.look.weather == "rain" and rain_phase:
+        if world.look.weather == "rain":
             rain = self._tensor(np.array([(s.time_s * 7.31) % 1.0 for s in states])).float()
         rgb, semantic, instance = shade(
             visible,
@@ -136,7 +136,8 @@ def _bodies(world: World) -> Primitives:
 
 
 def _centre(pose: np.ndarray) -> tuple[float, float, float]:
-    return pose[0] + 1.35 * np.cos(pose[2]), pose[1] + 1.35 * np.sin(pose[2]), pose[2]
+    x, y, yaw = pose
+    return x + REAR_AXLE_TO_CENTRE_M * np.cos(yaw), y + REAR_AXLE_TO_CENTRE_M * np.sin(yaw), yaw
 
 
 def _signal_sites(world: World) -> list[tuple[float, float, float, int, int]]:

@@ -168,7 +168,7 @@ def _cast(pixel: Tensor, x: Tensor, y: Tensor, casters: Tensor, look: Look, view
     sun = -torch.as_tensor(look.sun[:2] / max(look.sun[2], 0.12), dtype=x.dtype, device=x.device)
     sx, sy = sun[0] * height, sun[1] * height
     # the pixels of a square around each shadow
-    reach = torch.hypot(half_l, half_w) + torch.hypot(sx, sy) / 2 + 0.5
+    reach = norm(half_l, half_w) + norm(sx, sy) / 2 + 0.5
     corner = x.new_tensor([[1, 1, -1, -1.0], [1, -1, 1, -1.0]])[:, :, None] * reach
     offset = torch.stack([px + sx / 2, py + sy / 2])[:, None] + corner - view.position.T[:2, None, frame.long()]
     turn = view.rotation.permute(1, 2, 0)[:, :, frame.long()]  # (world, camera, n)

@@ -15,8 +15,7 @@ import numpy as np
 from wamlab.config import digest
 from wamlab.errors import DatasetIncomplete, InvalidParameter
 from wamlab.world.camera import Camera
-from wamlab.world.driver import STEERING_RATIO, WHEELBASE_M
-from wamlab.world.nuscenes import scene_done, write_scene, write_tables, written_scenes
+from wamlab.world.nuscenes import MAP_RESOLUTION_M, scene_done, write_scene, write_tables, written_scenes
 from wamlab.world.recording import AgentTrack, CanBus, Recording
 from wamlab.world.simulation import KEYFRAME_STEPS, STEP_S, SceneSpec, State, World, make_world
 from wamlab.world.taxonomy import scene_names
@@ -25,7 +24,6 @@ from wamlab.world.traffic import CATEGORY
 NUM_SCENES = 160
 _RECIPE = "2"  # raise it when the same spec would give other pixels or numbers
 _ANNOTATED_M = 50.0
-_MAP_M = 0.1
 _START_US = 1_700_000_000_000_000
 
 
@@ -82,7 +80,7 @@ def record(
         agents=tuple(_tracks(world, keyframes, ego, np.array(seen), camera)),
         route=world.route.points,
         map_mask=_map_mask(world),
-        map_resolution_m=_MAP_M,
+        map_resolution_m=MAP_RESOLUTION_M,
         attributes={**world.look.attributes, "place": spec.place},
     )
 
@@ -91,7 +89,7 @@ def _can_bus(log: list[State], start_us: int) -> CanBus:
     speed = np.array([s.ego.speed_mps for s in log])
     steering = np.array([s.ego.steering_rad for s in log])
     accel = np.array([s.ego.accel_mps2 for s in log])
-    yaw_rate = speed * np.tan(steering / STEERING_RATIO) / WHEELBASE_M
+    yaw_rate = np.array([s.ego.yaw_rate_radps for s in log])
     return CanBus(
         timestamps_us=start_us + np.round(np.arange(len(log)) * STEP_S * 1e6).astype(np.int64),
         pose=np.array([s.ego.pose for s in log]),
@@ -144,13 +142,19 @@ def _attribute(kind: str, parked: bool, speed_mps: float) -> str:
 
 def _map_mask(world: World) -> np.ndarray:
     """Carriageways as a (rows, columns) mask, row 0 at the top."""
-    columns, rows = (int(np.ceil(v / _MAP_M)) for v in world.map.size_m)
+    columns, rows = (int(np.ceil(v / MAP_RESOLUTION_M)) for v in world.map.size_m)
     mask = np.zeros((rows, columns), np.uint8)
     for road in world.map.roads:
-        line = np.round(road.points / _MAP_M * 16).astype(np.int32)
+        line = np.round(road.points / MAP_RESOLUTION_M * 16).astype(np.int32)
         line[:, 1] = rows * 16 - line[:, 1]
         cv2.polylines(
-            mask, [line.reshape(-1, 1, 2)], False, 255, int(round(2 * road.half_width_m / _MAP_M)), cv2.LINE_8, 4
+            mask,
+            [line.reshape(-1, 1, 2)],
+            False,
+            255,
+            int(round(2 * road.half_width_m / MAP_RESOLUTION_M)),
+            cv2.LINE_8,
+            4,
         )
     return mask > 0
 
