@@ -1,10 +1,11 @@
-"""What a notebook displays so that a page can open with it and a run folder can keep it: the answer, the findings, the metrics.
+"""What a notebook displays so that a page can set it and a run folder can keep it: the answer, pictures, the findings, the metrics.
 
 Each is an ordinary rich display: readable in JupyterLab, collected by the runner, set by the exporter.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import html
 import math
@@ -12,6 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from wamlab import render
 from wamlab.types import Finding
 
 ANSWER_MIME = "application/vnd.wamlab.answer+json"
@@ -43,6 +47,19 @@ class Metrics:
         lines = [f"{name}: {value:.4g}" for name, value in self.values.items()]
         plain = {k: (v if math.isfinite(v) else None) for k, v in self.values.items()}
         return {"text/plain": "\n".join(lines), METRICS_MIME: plain}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """(H, W, 3) uint8 pixels, shown as a JPEG, and what is on it in words for those who cannot see it."""
+
+    pixels: np.ndarray
+    description: str
+    quality: int = 85
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        encoded = render.encode_image(self.pixels, "JPEG", self.quality)
+        return {"text/plain": self.description, "image/jpeg": base64.b64encode(encoded).decode()}
 
 
 class Findings(tuple):
