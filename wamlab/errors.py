@@ -36,6 +36,10 @@ class HorizonTooLong(WamlabError):
     """A window, rollout or replay would reach past the end of its scene."""
 
 
+class CounterfactualUnknown(WamlabError):
+    """What would have happened is asked of a drive that cannot be replayed: a recorded one, or one of another version of the world."""
+
+
 class UnknownName(WamlabError):
     """A model, codec, preset, dataset, scene or notebook of this name does not exist."""
 

@@ -39,6 +39,7 @@ class Scene:
         attributes: e.g. {"time": "night", "weather": "rain"}.
         intrinsics: (3, 3) float64 for the images as stored.
         image_size: (width, height) of the images as stored, pixels.
+        world: what made it: the fields of a `SceneSpec`; None for a recorded scene.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Scene:
     attributes: Mapping[str, str] = field(default_factory=dict)
     intrinsics: np.ndarray | None = None
     image_size: tuple[int, int] | None = None
+    world: dict | None = None
 
     def __len__(self) -> int:
         return len(self.timestamps_s)

@@ -31,6 +31,10 @@ class Frames:
     semantic: Tensor
     instance: Tensor
 
+    def __getitem__(self, index: slice) -> Frames:
+        """The images of some of the states."""
+        return Frames(*(getattr(self, f.name)[index] for f in fields(self)))
+
 
 class Renderer:
     """Draws the states of one world. Holds the static tensors, so make one and call it often."""

@@ -151,20 +151,28 @@ class World:
         return states
 
     def replay(
-        self, log: list[State], keyframe: int, actions: np.ndarray, reactive: bool = True, every_step: bool = False
+        self, log: list[State], t: float, actions: np.ndarray, reactive: bool = True, every_step: bool = False
     ) -> list[State]:
-        """What would really have happened: from a keyframe of `log`, other actions are taken.
+        """What would really have happened: from a moment of `log` on, other actions are taken.
 
         Args:
-            actions: (F, >= 2) steering-wheel angle (rad) and acceleration (m/s²) at keyframes `keyframe` .. `keyframe + F - 1`; between
-                keyframes they are interpolated, after the last one it is held. Further columns are ignored.
+            t: the moment in keyframes: 3 is the fourth keyframe, 3.5 halfway to the fifth; any step of the log, so any sixth.
+            actions: (F, >= 2) steering-wheel angle (rad) and acceleration (m/s²) at `t` .. `t + F - 1`; in between they are interpolated,
+                after the last one it is held. Further columns are ignored.
             every_step: `actions` has a row for each step instead, (F * KEYFRAME_STEPS, >= 2), in force during that step.
 
         Returns:
-            The F states at the following keyframes.
+            The F states at `t + 1` .. `t + F`.
 
-        Raises `InvalidAction` for NaN or a wrong shape, `HorizonTooLong` for a keyframe that the log does not have.
+        Raises:
+            InvalidAction: NaN or a wrong shape. HorizonTooLong: `t`, or `t + F`, is beyond the log. InvalidParameter: `t` is between steps.
         """
+        return self.replay_steps(log, t, actions, reactive, every_step)[KEYFRAME_STEPS - 1 :: KEYFRAME_STEPS]
+
+    def replay_steps(
+        self, log: list[State], t: float, actions: np.ndarray, reactive: bool = True, every_step: bool = False
+    ) -> list[State]:
+        """As `replay`, but all F * KEYFRAME_STEPS states on the way."""
         actions = np.asarray(actions, float)
         if actions.ndim != 2 or actions.shape[1] < 2 or not len(actions):
             raise InvalidAction(f"actions must be (F, 2 or more) with steering and acceleration, not {actions.shape}")
@@ -175,18 +183,23 @@ class World:
             raise InvalidAction(
                 f"actions of every step must have a multiple of {KEYFRAME_STEPS} rows, not {len(actions)}"
             )
-        last = (len(log) - 1) // KEYFRAME_STEPS
-        if not 0 <= keyframe <= last:
-            raise HorizonTooLong(f"the scene has keyframes 0..{last}, not {keyframe}")
+        last, horizon = (len(log) - 1) / KEYFRAME_STEPS, len(actions) / (KEYFRAME_STEPS if every_step else 1)
+        if not 0 <= t <= last:
+            raise HorizonTooLong(f"the scene has keyframes 0..{last:g}, not {t:g}")
+        if t + horizon > last + 1e-6:
+            raise HorizonTooLong(
+                f"{horizon:g} keyframes after keyframe {t:g} the scene is over: it ends with keyframe {last:g}"
+            )
+        first = round(t * KEYFRAME_STEPS)
+        if abs(t * KEYFRAME_STEPS - first) > 1e-3:
+            raise InvalidParameter(f"t must be a keyframe or a {KEYFRAME_STEPS}th between two (a step), not {t!r}")
         if not every_step:
             at = (np.arange(len(actions) * KEYFRAME_STEPS) + 0.5) / KEYFRAME_STEPS
             actions = np.stack([np.interp(at, np.arange(len(actions)), actions[:, c]) for c in (0, 1)], -1)
-        state, out = log[keyframe * KEYFRAME_STEPS], []
-        for k, (steering, accel) in enumerate(actions[:, :2]):
-            state = self.step(state, float(steering), float(accel), reactive)
-            if (k + 1) % KEYFRAME_STEPS == 0:
-                out.append(state)
-        return out
+        states = [log[first]]
+        for steering, accel in actions[:, :2]:
+            states.append(self.step(states[-1], float(steering), float(accel), reactive))
+        return states[1:]
 
 
 def make_world(spec: SceneSpec) -> World:
