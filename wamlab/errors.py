@@ -36,6 +36,10 @@ class HorizonTooLong(WamlabError):
     """A window, rollout or replay would reach past the end of its scene."""
 
 
+class EpisodeEnded(WamlabError):
+    """An episode was stepped after its end: a collision, the goal, or the time limit."""
+
+
 class UnknownName(WamlabError):
     """A model, codec, preset, dataset, scene or notebook of this name does not exist."""
 
