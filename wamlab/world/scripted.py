@@ -13,7 +13,7 @@ from wamlab.world.episode import Controller, Observation
 from wamlab.world.simulation import State, World
 from wamlab.world.tracking import WAYPOINT_S
 
-_HORIZON_S, _CHECK_S = 4.0, 0.125
+_HORIZON_S, _CHECK_S = 6.0, 0.25
 _TIMES_S = np.arange(1, round(_HORIZON_S / _CHECK_S) + 1) * _CHECK_S
 _PER_WAYPOINT = round(WAYPOINT_S / _CHECK_S)
 _MARGIN_M = np.array([0.5, 0.3])  # kept to others, in front and aside
@@ -36,7 +36,7 @@ class BrakeAndSwerve:
     """Knows where everybody is going, brakes, and swerves where there is room: the upper end of the scale.
 
     Every half second it tries braking at several rates with sidesteps to several distances from the route, checks each against the boxes of
-    all others 4 s ahead, and takes the gentlest that touches nobody: sampling in the frame of the route (Werling et al. 2010).
+    all others 6 s ahead, and takes the gentlest that touches nobody and gets on: sampling in the frame of the route (Werling et al. 2010).
     """
 
     accels_mps2 = (0.0, -2.0, -4.0, -7.5)
@@ -57,7 +57,8 @@ class BrakeAndSwerve:
         pose, lateral = self._paths(ego, np.where(accel == 0, gain, accel), aside, reach)
         hit_s = self._first_hit_s(seen.state, pose)
         kerb = self.world.map.distance_to_kerb(corners(ego_box(pose), EGO_HALF_M)[:, ::2]).max((1, 2))
-        cost = 0.15 * np.abs(accel) + 0.4 * np.abs(aside) + 0.05 * lateral - 0.1 * reach
+        lost_m = self.cruise_mps * _HORIZON_S - np.hypot(*(pose[:, -1, :2] - pose[:, 0, :2]).T)
+        cost = 0.15 * np.abs(accel) + 0.4 * np.abs(aside) + 0.05 * lateral + 0.04 * lost_m
         cost += 3.0 * np.maximum(kerb, 0) + 50.0 * np.maximum(lateral - self.lateral_mps2, 0)
         # what hits somebody anyway: late, and slow by then
         cost += np.where(np.isfinite(hit_s), 100.0 - 10.0 * np.minimum(hit_s, _HORIZON_S) + 5.0 * accel, 0.0)
@@ -96,11 +97,14 @@ class BrakeAndSwerve:
         agents, box = self.world.agents, ego_box(pose)
         now = agents.pose(state.agents.s_m)
         near = np.flatnonzero(np.hypot(*(now[:, :2] - box[0, 0, :2]).T) < _SEEN_M)
-        half = self.check.half_m[near] + _MARGIN_M / 2
+        # long enough for what happens between two looks
+        sweep_m = np.outer(state.agents.speed_mps[near], [_CHECK_S / 2, 0])
+        half = self.check.half_m[near] + _MARGIN_M / 2 + sweep_m
+        own = EGO_HALF_M + _MARGIN_M / 2 + [state.ego.speed_mps * _CHECK_S / 2, 0]
         hits = np.zeros(box.shape[:2], bool)
         for k, t in enumerate(_TIMES_S):
             s = np.minimum(state.agents.s_m + state.agents.speed_mps * t, agents.length_m)[near]
-            hits[:, k] = overlap(box[:, k, None], EGO_HALF_M + _MARGIN_M / 2, agents.pose(s, near), half).any(1)
+            hits[:, k] = overlap(box[:, k, None], own, agents.pose(s, near), half).any(1)
         return np.where(hits.any(1), _TIMES_S[hits.argmax(1)], np.inf)
 
 
