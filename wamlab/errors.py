@@ -40,6 +40,10 @@ class CounterfactualUnknown(WamlabError):
     """What would have happened is asked of a drive that cannot be replayed: a recorded one, or one of another version of the world."""
 
 
+class EpisodeEnded(WamlabError):
+    """An episode was stepped after its end: a collision, the goal, or the time limit."""
+
+
 class UnknownName(WamlabError):
     """A model, codec, preset, dataset, scene or notebook of this name does not exist."""
 

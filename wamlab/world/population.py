@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -93,9 +93,14 @@ def _table(path: Path) -> np.ndarray:
 
 
 def populate(
-    road_map: RoadMap, ego_path: Path, reached: np.ndarray, density: float, rng: np.random.Generator
+    road_map: RoadMap,
+    ego_path: Path,
+    reached: np.ndarray,
+    density: float,
+    rng: np.random.Generator,
+    stage: Callable[[Population], None] | None = None,
 ) -> tuple[Agents, AgentState]:
-    """Fill a map around `reached`, the points (n, 2) of its route that the ego car can come to."""
+    """Fill a map around `reached`, the points (n, 2) of its route that the ego car can come to; `stage` may change who is there."""
     people = Population(road_map, ego_path, reached, rng)
     for i, road in enumerate(road_map.roads):
         if road.pavement_m > 0 and rng.random() < 0.5:
@@ -110,6 +115,8 @@ def populate(
                 _walkers(people, i, direction, density, rng)
     for k in range(len(road_map.crossings)):
         _crossers(people, k, rng)
+    if stage:
+        stage(people)
     return people.finish()
 
 

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 SPACING_M = 1.0  # between two samples of a centreline
 CELL_M = 4.0  # of the lookup grid
+KERB_RADIUS_M = 5.0  # of the rounded corners where two roads meet
 PLACES = ("urban", "suburban", "rural")
 _LATERAL_MPS2, _CURVE_BRAKE_MPS2 = 1.9, 1.3  # comfort in a bend, and on the way to it
 _NEAR_TURN_M, _ACROSS_TURN_M = 7.5, 11.0  # radius of a turn to the near side, and of one across the oncoming lanes
@@ -227,8 +228,13 @@ class RoadMap:
         return [cKDTree(road.points) for road in self.roads]
 
     def distance_to_kerb(self, xy: np.ndarray) -> np.ndarray:
-        """(..., 2) -> signed distance to the nearest kerb, negative on a carriageway, metres."""
-        return np.min([t.query(xy)[0] - r.half_width_m for t, r in zip(self._trees, self.roads, strict=True)], axis=0)
+        """(..., 2) -> signed distance to the nearest kerb, rounded corners included, negative on a carriageway, metres."""
+        gap = [t.query(xy)[0] - r.half_width_m for t, r in zip(self._trees, self.roads, strict=True)]
+        if len(gap) == 1:
+            return gap[0]
+        near, other = np.sort(gap, axis=0)[:2]
+        corner = KERB_RADIUS_M - np.hypot(np.minimum(near - KERB_RADIUS_M, 0), np.minimum(other - KERB_RADIUS_M, 0))
+        return np.where(other < KERB_RADIUS_M, corner, near)
 
 
 def _bend(before: Path, after: Path) -> np.ndarray:
