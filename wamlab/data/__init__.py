@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from wamlab.config import data_dir
-from wamlab.data.nuscenes import HOW_TO_GET, SYNTHETIC, VERSIONS, Dataset
+from wamlab.data.dataset import Dataset
+from wamlab.data.nuscenes import HOW_TO_GET, SYNTHETIC, VERSIONS, NuScenesDataset
 from wamlab.errors import DatasetMissing, InvalidParameter, UnknownName
 
 __all__ = ["DATASETS", "Dataset", "open_dataset"]
@@ -32,7 +33,7 @@ def open_dataset(name_or_path: str | Path, root: Path | str | None = None) -> Da
     """
     if name_or_path in DATASETS:
         folder, version = DATASETS[str(name_or_path)]
-        return Dataset(str(name_or_path), Path(root) if root is not None else data_dir() / folder, version)
+        return NuScenesDataset(str(name_or_path), Path(root) if root is not None else data_dir() / folder, version)
 
     path = Path(name_or_path).expanduser()
     if not path.exists():
@@ -41,10 +42,10 @@ def open_dataset(name_or_path: str | Path, root: Path | str | None = None) -> Da
         raise DatasetMissing(f"no dataset at {path}: there is no such folder")
     names = {version: name for name, (_, version) in DATASETS.items()}
     if path.name in VERSIONS:
-        return Dataset(names[path.name], path.parent, path.name)
+        return NuScenesDataset(names[path.name], path.parent, path.name)
     found = [version for version in VERSIONS if (path / version).is_dir()]
     if len(found) > 1:
         raise InvalidParameter(f"{path} holds {' and '.join(found)}: name one of them, as in {path / found[0]}")
     if not found and not (path / ".parts").is_dir():
         raise DatasetMissing(f"no dataset at {path}: no folder {', '.join(VERSIONS)} in it; {HOW_TO_GET[SYNTHETIC]}")
-    return Dataset(names[found[0] if found else SYNTHETIC], path, found[0] if found else SYNTHETIC)
+    return NuScenesDataset(names[found[0] if found else SYNTHETIC], path, found[0] if found else SYNTHETIC)

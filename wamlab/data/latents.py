@@ -22,8 +22,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wamlab.config import data_dir, digest
+from wamlab.data.dataset import Dataset
 from wamlab.data.frames import load_frames
-from wamlab.data.nuscenes import Dataset
 from wamlab.errors import InvalidShape
 from wamlab.render import to_model
 from wamlab.types import Codec, Scene
