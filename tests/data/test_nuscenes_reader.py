@@ -79,7 +79,7 @@ def test_names_use_the_data_folder(tmp_path, monkeypatch):
     dataset = open_dataset("synthetic")
     assert dataset.synthetic and dataset.name == "synthetic" and len(dataset.scenes()) == 1
     assert open_dataset("synthetic", root=tmp_path / "synthetic").fingerprint == dataset.fingerprint
-    assert reader.SYNTHETIC == writer.VERSION and {v for _, v in DATASETS.values()} == set(reader.VERSIONS)
+    assert reader.SYNTHETIC == writer.VERSION and set(reader.VERSIONS.values()) < set(DATASETS)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_no_dataset(tmp_path, name, advice):
 
 
 def test_neither_a_name_nor_a_path(tmp_path):
-    with pytest.raises(UnknownName, match="unknown dataset 'nuscene'; known: nuscenes, nuscenes-mini, synthetic"):
+    with pytest.raises(UnknownName, match="unknown dataset 'nuscene'; known: comma2k19, nuscenes, nuscenes-mini, synthetic"):
         open_dataset("nuscene")
     with pytest.raises(DatasetMissing, match="no such folder"):
         open_dataset(tmp_path / "nowhere")

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes
 
 SYNTHETIC = "v1.0-synthetic"
-VERSIONS = (SYNTHETIC, "v1.0-mini", "v1.0-trainval")
+#: Folder of the tables -> what the dataset is called.
+VERSIONS = {SYNTHETIC: "synthetic", "v1.0-mini": "nuscenes-mini", "v1.0-trainval": "nuscenes"}
 TABLES = (
     "attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample", "sample_annotation", "sample_data",
     "scene", "sensor", "visibility",
