@@ -93,7 +93,9 @@ def test_no_dataset(tmp_path, name, advice):
 
 
 def test_neither_a_name_nor_a_path(tmp_path):
-    with pytest.raises(UnknownName, match="unknown dataset 'nuscene'; known: comma2k19, nuscenes, nuscenes-mini, synthetic"):
+    with pytest.raises(
+        UnknownName, match="unknown dataset 'nuscene'; known: comma2k19, nuscenes, nuscenes-mini, synthetic"
+    ):
         open_dataset("nuscene")
     with pytest.raises(DatasetMissing, match="no such folder"):
         open_dataset(tmp_path / "nowhere")
