@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import segments
 from scipy.ndimage import uniform_filter1d
+from scipy.optimize import minimize_scalar
 
 from wamlab.data import open_dataset
 from wamlab.data.comma2k19 import Comma2k19Dataset, slope
@@ -80,19 +81,22 @@ def columns(scene: Scene) -> tuple[np.ndarray, ...]:
     return tuple(scene.actions[:, ACTIONS.index(name)].astype(np.float64) for name in ("steering_rad", "speed_mps"))
 
 
-def test_steering_times_speed_is_the_yaw_rate(drives):
-    expected, found = [], []
+def bicycle(drives: Drives, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """Yaw rates (N,) that steering and speed give with this steering ratio, and those measured, of all scenes."""
+    given, measured = [], []
     for scene, yaw_rate in drives.scenes:
         steering_rad, speed_mps = columns(scene)
-        # the yaw rate with a steering ratio of 1; the angle at the road is small enough to be its own tangent
-        turn = uniform_filter1d(speed_mps * steering_rad / drives.wheelbase_m, drives.smooth)
+        turn = speed_mps * steering_to_curvature(steering_rad, ratio, drives.wheelbase_m)
         inner = slice(drives.smooth // 2, len(scene) - drives.smooth // 2)
-        expected.append(turn[inner])
-        found.append(yaw_rate[inner])
-    expected, found = np.concatenate(expected), np.concatenate(found)
-    assert np.corrcoef(expected, found)[0, 1] > drives.correlation
-    ratio = 1 / np.polyfit(expected, found, 1)[0]
-    assert drives.ratio[0] < ratio < drives.ratio[1]
+        given.append(uniform_filter1d(turn, drives.smooth)[inner])
+        measured.append(yaw_rate[inner])
+    return np.concatenate(given), np.concatenate(measured)
+
+
+def test_steering_times_speed_is_the_yaw_rate(drives):
+    fit = minimize_scalar(lambda ratio: np.var(np.subtract(*bicycle(drives, ratio))), bounds=(5, 60), method="bounded")
+    assert drives.ratio[0] < fit.x < drives.ratio[1]
+    assert np.corrcoef(*bicycle(drives, fit.x))[0, 1] > drives.correlation
 
 
 def test_speed_is_the_displacement_along_the_way_the_car_points(drives):

@@ -12,7 +12,7 @@ from wamlab.data.dataset import Dataset
 from wamlab.data.nuscenes import HOW_TO_GET, SYNTHETIC, VERSIONS, NuScenesDataset
 from wamlab.errors import DatasetMissing, InvalidParameter, UnknownName
 
-__all__ = ["DATASETS", "Dataset", "open_dataset"]
+__all__ = ["DATASETS", "Dataset", "NuScenesDataset", "open_dataset"]
 
 #: Dataset name -> (folder under `wamlab.config.data_dir()`, what opens it, given the name and the folder).
 DATASETS: dict[str, tuple[str, Callable[[str, Path], Dataset]]] = {

@@ -17,7 +17,8 @@ import numpy as np
 from wamlab.errors import DatasetIncomplete
 
 CHANNEL = "CAM_FRONT"
-CHUNK = 1 << 22
+#: Characters read at once, and the longest row there may be.
+CHUNK, MAX_ROW = 1 << 22, 1 << 24
 _BETWEEN_ROWS = re.compile(r"[\s,]*")
 
 Row = dict[str, Any]
@@ -68,7 +69,7 @@ def rows(path: Path) -> Iterator[Row]:
                     row, at = decode(text, at)
                 except json.JSONDecodeError:  # the rest of this row is still in the file, unless it holds none
                     more = file.read(CHUNK)
-                    if not more or len(text) - at > CHUNK:
+                    if not more or len(text) - at > MAX_ROW:
                         raise damaged from None
                     text, at = text[at:] + more, 0
                 else:
