@@ -20,6 +20,14 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def index_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Opening a dataset leaves its index in the data folder: not in the project's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WAMLAB_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def dataset_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three short drives, one a split; shared, so not to be written to."""

@@ -24,6 +24,10 @@ class ImageDamaged(WamlabError):
     """A camera image is missing, truncated or not an image."""
 
 
+class LabelsMissing(WamlabError):
+    """A scene has no semantic maps or no depth."""
+
+
 class InvalidAction(WamlabError):
     """An action sequence has NaN or infinite values, or the wrong shape."""
 

@@ -32,14 +32,16 @@ class Scene:
         name: `scene-0001`.
         split: one of `SPLITS`.
         timestamps_s: (T,) float64, of the camera keyframes.
-        image_paths: T files; `wamlab.data.frames` reads them.
+        image_paths: T files; `wamlab.data.frames` reads them. None of them where the frames are in a video.
         actions: (T, A) float32, columns `ACTIONS`; row t is the action taken at frame t.
         ego_pose: (T, 3) float64: x_m, y_m, yaw_rad in the global frame.
         description: in words, as in the nuScenes `scene` table.
         attributes: e.g. {"time": "night", "weather": "rain"}.
         intrinsics: (3, 3) float64 for the images as stored.
         image_size: (width, height) of the images as stored, pixels.
-        world: what made it: the fields of a `SceneSpec`; None for a recorded scene.
+        video_path: the file that has the frames, where they are not images.
+        video_frames: (T,) int64, which of the video's frames they are, rising.
+        world: what made it: the fields of a `SceneSpec`, None for a recorded scene.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Scene:
     attributes: Mapping[str, str] = field(default_factory=dict)
     intrinsics: np.ndarray | None = None
     image_size: tuple[int, int] | None = None
+    video_path: Path | None = None
+    video_frames: np.ndarray | None = None
     world: dict | None = None
 
     def __len__(self) -> int:

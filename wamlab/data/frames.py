@@ -1,8 +1,8 @@
-"""Camera frames of a scene as tensors."""
+"""Camera frames of a scene as tensors, from its images or its video."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,26 +21,31 @@ def load_frames(scene: Scene, indices: Sequence[int], resolution: int) -> torch.
 
     Raises:
         HorizonTooLong: an index outside the scene.
-        ImageDamaged: an image is missing, truncated or not an image.
+        ImageDamaged: an image is missing, truncated or not an image, or the video is; the scene is named.
     """
+    check_indices(scene, indices)
+    read = _from_images if scene.video_path is None else _from_video
+    frames = np.empty((len(indices), resolution, resolution, 3), np.uint8)
+    try:
+        for t, frame in read(scene, indices, resolution):
+            frames[t] = frame
+    except ImageDamaged as error:
+        raise ImageDamaged(f"{scene.name}: {error}") from error
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
+
+
+def check_indices(scene: Scene, indices: Sequence[int]) -> None:
+    """Raises `HorizonTooLong` if an index is outside the scene."""
     outside = [i for i in indices if not 0 <= i < len(scene)]
     if outside:
         raise HorizonTooLong(f"no frame {outside[0]} in {scene.name}: it has frames 0 to {len(scene) - 1}")
-    frames = np.empty((len(indices), resolution, resolution, 3), np.uint8)
-    with ThreadPoolExecutor(WORKERS) as pool:  # Pillow decodes and resizes outside the interpreter lock
-        for t, frame in enumerate(pool.map(lambda i: load_image(scene.image_paths[i], resolution), indices)):
-            frames[t] = frame
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
 
 
 def load_image(path: Path, resolution: int) -> np.ndarray:
     """(R, R, 3) uint8; see `load_frames`."""
     try:
         with Image.open(path) as image:
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            square = image.convert("RGB").crop((left, top, left + side, top + side))
-            return np.asarray(square.resize((resolution, resolution), Image.Resampling.LANCZOS))
+            return _squared(image, resolution)
     except FileNotFoundError:
         raise ImageDamaged(
             f"image {path} is missing: put it back, or run `wamlab data synth` if it is synthetic"
@@ -49,3 +54,31 @@ def load_image(path: Path, resolution: int) -> np.ndarray:
         raise ImageDamaged(
             f"image {path} is damaged ({error}): put it back, or run `wamlab data synth` if it is synthetic"
         ) from error
+
+
+def centre_square(width: int, height: int) -> tuple[int, int, int, int]:
+    """The crop (left, top, right, bottom) that makes an image square."""
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def _squared(image: Image.Image, resolution: int) -> np.ndarray:
+    square = image.convert("RGB").crop(centre_square(*image.size))
+    return np.asarray(square.resize((resolution, resolution), Image.Resampling.LANCZOS))
+
+
+def _from_images(scene: Scene, indices: Sequence[int], resolution: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(t, frame) of every index."""
+    with ThreadPoolExecutor(WORKERS) as pool:  # Pillow decodes and resizes outside the interpreter lock
+        yield from enumerate(pool.map(lambda i: load_image(scene.image_paths[i], resolution), indices))
+
+
+def _from_video(scene: Scene, indices: Sequence[int], resolution: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(t, frame) of every index, in the video's order."""
+    from wamlab.data.video import video_images
+
+    wanted = sorted(set(indices))
+    for i, image in zip(wanted, video_images(scene.video_path, scene.video_frames[wanted]), strict=True):
+        frame = _squared(image, resolution)
+        yield from ((t, frame) for t, index in enumerate(indices) if index == i)

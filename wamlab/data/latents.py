@@ -22,9 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wamlab.config import data_dir, digest
+from wamlab.data.dataset import Dataset, OnDamage, check_on_damage
 from wamlab.data.frames import load_frames
-from wamlab.data.nuscenes import Dataset
-from wamlab.errors import InvalidShape
+from wamlab.errors import ImageDamaged, InvalidShape
 from wamlab.render import to_model
 from wamlab.types import Codec, Scene
 
@@ -64,18 +64,46 @@ class LatentStore:
         """Another process maps the shards anew."""
         return self.__dict__ | {"_open": {}}
 
-    def fill(self, scenes: Sequence[Scene], progress: bool = True) -> None:
-        """Encode what is missing or damaged. Scenes that another process is encoding are waited for at the end."""
+    def fill(self, scenes: Sequence[Scene], progress: bool = True, on_damage: OnDamage = "refuse") -> set[str]:
+        """Encode what is missing or damaged. Scenes that another process is encoding are waited for at the end.
+
+        Returns the names of the scenes that were left out, with one warning, since an image or video of theirs is damaged. Refusing them
+        is the default, lest a model be trained on less than its record says; what was encoded until then is kept.
+
+        Raises:
+            ImageDamaged: naming the scene, if `on_damage` is "refuse".
+        """
+        check_on_damage(on_damage)
         (self.folder / ".locks").mkdir(parents=True, exist_ok=True)
         todo = [scene for scene in scenes if self._load(scene.name) is None]
-        bar = tqdm(total=len(todo), desc=f"latents of {self.codec.name}", unit="scene", disable=not (progress and todo))
-        busy = [scene for scene in todo if not self._fill_one(scene, bar, timeout=0)]
-        for scene in busy:
-            self._fill_one(scene, bar, timeout=-1)
-        bar.close()
+        damaged: dict[str, ImageDamaged] = {}
+
+        def filled(scene: Scene, timeout: float) -> bool:
+            try:
+                return self._fill_one(scene, bar, timeout)
+            except ImageDamaged as error:
+                if on_damage == "refuse":
+                    raise
+                damaged[scene.name] = error
+                return True
+
+        label = f"latents of {self.codec.name}"
+        with tqdm(total=len(todo), desc=label, unit="scene", disable=not (progress and todo)) as bar:
+            busy = [scene for scene in todo if not filled(scene, timeout=0)]
+            for scene in busy:
+                filled(scene, timeout=-1)
+        if damaged:
+            reasons = "; ".join(str(error) for error in damaged.values())
+            warnings.warn(
+                f"{self.dataset.name}: left out {len(damaged)} scenes with damaged images: {reasons}", stacklevel=2
+            )
+        return set(damaged)
 
     def read(self, name: str) -> Tensor:
-        """(T, c, h, w) latents of a scene, memory-mapped and not to be written to; encoded now if they are missing or damaged."""
+        """(T, c, h, w) latents of a scene, memory-mapped and not to be written to; encoded now if they are missing or damaged.
+
+        Raises `ImageDamaged`, as `load_frames`, where they cannot be.
+        """
         latents = self._load(name)
         if latents is None:
             self.fill([self.dataset.scene(name)], progress=False)

@@ -1,6 +1,7 @@
-"""The one reader of nuScenes' format: the synthetic world, v1.0-mini and v1.0-trainval, tables through the devkit.
+"""The one reader of nuScenes' format: the synthetic world, v1.0-mini and v1.0-trainval.
 
-The devkit is imported on the first look at a scene: opening a dataset only looks at which files are there.
+Scenes come from the index, which is built from the tables themselves. The devkit, which takes minutes and gigabytes for v1.0-trainval, is
+there for whoever asks for `nusc`; here it decides only what a CAN-bus message is and which scenes belong to the official splits.
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
+from collections.abc import Iterator
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wamlab.errors import CanBusMissing, DatasetIncomplete, DatasetMissing, UnknownName
-from wamlab.geometry import nearest
+from wamlab.config import digest
+from wamlab.data.dataset import Dataset, at_frames, state_of_files
+from wamlab.data.tables import read_drives
+from wamlab.errors import CanBusMissing, DatasetIncomplete, DatasetMissing, WamlabError
 from wamlab.types import ACTIONS, SPLITS, Scene
 
 if TYPE_CHECKING:
@@ -25,14 +28,19 @@ if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes
 
 SYNTHETIC = "v1.0-synthetic"
-VERSIONS = (SYNTHETIC, "v1.0-mini", "v1.0-trainval")
-CHANNEL = "CAM_FRONT"
+#: Folder of the tables -> what the dataset is called.
+VERSIONS = {SYNTHETIC: "synthetic", "v1.0-mini": "nuscenes-mini", "v1.0-trainval": "nuscenes"}
 TABLES = (
     "attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample", "sample_annotation", "sample_data",
     "scene", "sensor", "visibility",
 )  # fmt: skip
-#: An action is the CAN message nearest to a frame, if it is this near.
-MAX_CAN_DELAY_US = 50_000
+#: Action -> the CAN-bus message and the key of it that it is taken from.
+SIGNALS = {
+    "steering_rad": ("steeranglefeedback", "value"),
+    "accel_mps2": ("pose", "accel"),
+    "speed_mps": ("pose", "vel"),
+}
+MESSAGES = tuple(sorted({message for message, _ in SIGNALS.values()}))
 #: What to do where a dataset is not there.
 HOW_TO_GET = {
     SYNTHETIC: "make one with `wamlab data synth`",
@@ -45,31 +53,26 @@ WORDS = {
     "weather": (("rain", r"\brain"), ("fog", r"\bfog"), ("overcast", r"\b(overcast|cloudy)\b"), ("clear", "")),
 }
 
-OnMissing = Literal["refuse", "skip"]
 
-
-class Dataset:
-    """A nuScenes dataset on disk.
+class NuScenesDataset(Dataset):
+    """A dataset in nuScenes' format.
 
     Attributes:
-        name: `synthetic`, `nuscenes-mini` or `nuscenes`.
-        dataroot: the folder with `samples/`, `can_bus/`, `maps/` and the version's folder.
-        version: the folder of the tables.
+        version: the folder of the tables, one of `VERSIONS`.
     """
 
     def __init__(self, name: str, dataroot: Path | str, version: str) -> None:
         """Look whether the files are there; read none of them. Raises as `wamlab.data.open_dataset`."""
-        self.name, self.dataroot, self.version = name, Path(dataroot), version
-        self._scenes: dict[str, Scene] = {}
-        self._warned: set[str] = set()
+        super().__init__(name, dataroot)
+        self.version = version
         self._check_files()
 
     def __repr__(self) -> str:
-        return f"Dataset({self.name!r}, {str(self.dataroot)!r}, {self.version!r})"
+        return f"NuScenesDataset({self.name!r}, {str(self.dataroot)!r}, {self.version!r})"
 
     def __reduce__(self) -> tuple:
-        """Another process opens the dataset anew: the devkit's tables do not travel."""
-        return Dataset, (self.name, self.dataroot, self.version)
+        """Another process opens the dataset anew: neither tables nor scenes travel."""
+        return NuScenesDataset, (self.name, self.dataroot, self.version)
 
     @property
     def synthetic(self) -> bool:
@@ -83,13 +86,19 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the names and sizes of the tables and the content of the small ones, among them, when synthetic, the images' digest."""
-        digest = hashlib.sha256(self.version.encode())
+        content = hashlib.sha256(self.version.encode())
         for table in TABLES:
             path = self._table(table)
-            digest.update(f"{table} {path.stat().st_size}\n".encode())
+            content.update(f"{table} {path.stat().st_size}\n".encode())
             if table in ("calibrated_sensor", "sample", "scene"):
-                digest.update(path.read_bytes())
-        return digest.hexdigest()[:32]
+                content.update(path.read_bytes())
+        return content.hexdigest()[:32]
+
+    def stamp(self) -> str:
+        """Digest of the fingerprint and of when the tables and CAN-bus files changed."""
+        tables = [self._table(table) for table in (*TABLES, *["splits"] * self.synthetic)]
+        signals = [path for message in MESSAGES for path in (self.dataroot / "can_bus").glob(f"*_{message}.json")]
+        return digest(self.fingerprint, state_of_files(self.dataroot, [*tables, *signals]))
 
     @cached_property
     def nusc(self) -> NuScenes:
@@ -110,9 +119,8 @@ class Dataset:
 
         return NuScenesCanBus(str(self.dataroot))
 
-    @cached_property
-    def splits(self) -> dict[str, tuple[str, ...]]:
-        """Split -> scene names. v1.0-mini has two parts only: its two validation scenes are both `val` and `test`."""
+    def read_splits(self) -> dict[str, tuple[str, ...]]:
+        """v1.0-mini has two parts only: its two validation scenes are both `val` and `test`."""
         if self.synthetic:
             content = json.loads(self._table("splits").read_text())
             return {split: tuple(content[f"synthetic_{split}"]) for split in SPLITS}
@@ -126,96 +134,60 @@ class Dataset:
         train = tuple(name for name in official.train if name not in set(held_out))
         return {"train": train, "val": tuple(held_out), "test": tuple(official.val)}
 
-    def scenes(self, split: str | None = None, on_missing: OnMissing = "skip") -> list[Scene]:
-        """The scenes of a split, or all, in the order of their names.
-
-        Scenes without CAN bus are refused, or left out with one warning that names them.
-
-        Raises:
-            UnknownName: no such split.
-            CanBusMissing: a scene has no CAN bus and `on_missing` is "refuse".
-        """
-        if split is not None and split not in SPLITS:
-            raise UnknownName("split", split, SPLITS)
-        names = self.splits[split] if split else {name for part in self.splits.values() for name in part}
-        scenes, skipped = [], []
-        for name in sorted(names):
-            try:
-                scenes.append(self._scene(name, split))
-            except CanBusMissing:
-                if on_missing == "refuse":
-                    raise
-                skipped.append(name)
-        if fresh := [name for name in skipped if name not in self._warned]:
-            self._warned.update(fresh)
-            warnings.warn(
-                f"{self.name}: {len(fresh)} scenes without CAN bus left out: {', '.join(fresh)}", stacklevel=2
-            )
-        return scenes
-
-    def scene(self, name: str) -> Scene:
-        """One scene by its name. Raises `UnknownName` (listing some known ones) or `CanBusMissing`."""
-        return self._scene(name, None)
-
-    def _scene(self, name: str, split: str | None) -> Scene:
-        """The scene as a member of `split`, by default of the first that has it."""
-        split = split or next((s for s in SPLITS if name in self.splits[s]), None)
-        if split is None or name not in self._records:
-            known = sorted(self._records)
-            raise UnknownName("scene", name, known if len(known) <= 12 else [*known[:12], f"… ({len(known)} in all)"])
-        key = f"{split}/{name}"
-        if key not in self._scenes:
-            self._scenes[key] = self._read(self._records[name], split)
-        return self._scenes[key]
-
-    @cached_property
-    def _records(self) -> dict[str, dict[str, Any]]:
-        return {record["name"]: record for record in self.nusc.scene}
-
-    def _read(self, record: dict[str, Any], split: str) -> Scene:
-        images, token = [], record["first_sample_token"]
-        while token:
-            sample = self.nusc.get("sample", token)
-            images.append(self.nusc.get("sample_data", sample["data"][CHANNEL]))
-            token = sample["next"]
-        times_us = np.array([image["timestamp"] for image in images], np.int64)
-        calibration = self.nusc.get("calibrated_sensor", images[0]["calibrated_sensor_token"])
-        location = self.nusc.get("log", record["log_token"])["location"]
-        return Scene(
-            name=record["name"],
-            split=split,
-            timestamps_s=times_us / 1e6,
-            image_paths=tuple(self.dataroot / image["filename"] for image in images),
-            actions=self._actions(record["name"], times_us),
-            ego_pose=np.array([_pose(self.nusc.get("ego_pose", image["ego_pose_token"])) for image in images]),
-            description=record["description"],
-            attributes={"location": location, **attributes(record["description"]), **record.get("attributes", {})},
-            intrinsics=np.array(calibration["camera_intrinsic"], np.float64),
-            image_size=(images[0]["width"], images[0]["height"]),
-        )
+    def read_scenes(self) -> Iterator[tuple[str, Scene | WamlabError]]:
+        """Raises `DatasetIncomplete` naming the table that is damaged."""
+        try:
+            for drive in read_drives(self.dataroot / self.version):
+                record = drive.record
+                name, words = record["name"], attributes(record["description"])
+                try:
+                    actions = self._actions(name, drive.timestamps_us)
+                except CanBusMissing as problem:
+                    yield name, problem
+                    continue
+                yield (
+                    name,
+                    Scene(
+                        name=name,
+                        split="",
+                        timestamps_s=drive.timestamps_us / 1e6,
+                        image_paths=tuple(self.dataroot / image for image in drive.images),
+                        actions=actions,
+                        ego_pose=drive.ego_pose,
+                        description=record["description"],
+                        attributes={"location": drive.location, **words, **record.get("attributes", {})},
+                        intrinsics=drive.intrinsics,
+                        image_size=drive.image_size,
+                        world=record.get("world"),
+                    ),
+                )
+        except DatasetIncomplete as error:
+            raise DatasetIncomplete(f"{error}: {self.how_to_mend}") from error
 
     def _actions(self, name: str, times_us: np.ndarray) -> np.ndarray:
-        """(T, A) float32; NaN where no message is within `MAX_CAN_DELAY_US`."""
-        steering, pose = self._messages(name, "steeranglefeedback"), self._messages(name, "pose")
-        columns = {
-            "steering_rad": (steering, [message["value"] for message in steering]),
-            "accel_mps2": (pose, [message["accel"][0] for message in pose]),
-            "speed_mps": (pose, [message["vel"][0] for message in pose]),
-        }
-        return np.stack([_sample(*columns[key], times_us) for key in ACTIONS], axis=1).astype(np.float32)
-
-    def _messages(self, name: str, message: str) -> list[dict[str, Any]]:
+        """(T, A) float32; NaN where no message is near. Raises `CanBusMissing`."""
         if int(name[-4:]) in self.can_bus.can_blacklist:
             raise CanBusMissing(
                 f"{name} was recorded without CAN bus, so its actions are unknown: choose another scene"
             )
+        signals = {}
+        for message in MESSAGES:
+            signals |= self._signals(name, message)
+        return np.stack([at_frames(*signals[action], times_us) for action in ACTIONS], axis=1).astype(np.float32)
+
+    def _signals(self, name: str, message: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Action -> times (N,) in us and values (N,), of those that this message carries. Raises `CanBusMissing`."""
         try:
-            if messages := self.can_bus.get_messages(name, message, print_warnings=False):
-                return messages
+            if rows := self.can_bus.get_messages(name, message, print_warnings=False):
+                times_us = np.array([row["utime"] for row in rows], np.int64)
+                keys = {action: key for action, (source, key) in SIGNALS.items() if source == message}
+                values = {action: np.array([row[key] for row in rows], np.float64) for action, key in keys.items()}
+                # of a vector, the component ahead
+                return {action: (times_us, value.reshape(len(rows), -1)[:, 0]) for action, value in values.items()}
             problem = "is empty"
         except FileNotFoundError:
             problem = "is missing"
-        except ValueError:
+        except (ValueError, LookupError, TypeError, AssertionError):
             problem = "is damaged"
         path = self.dataroot / "can_bus" / f"{name}_{message}.json"
         raise CanBusMissing(f"{path} {problem}, so the actions of {name} are unknown: {self.how_to_mend}")
@@ -256,17 +228,3 @@ def attributes(description: str) -> dict[str, str]:
     """Time of day and weather as a scene's description has them, e.g. {"time": "night", "weather": "rain"}."""
     text = description.lower()
     return {key: next(value for value, word in words if re.search(word, text)) for key, words in WORDS.items()}
-
-
-def _pose(record: dict[str, Any]) -> tuple[float, float, float]:
-    """x_m, y_m and the yaw of a quaternion w, x, y, z."""
-    w, x, y, z = record["rotation"]
-    yaw_rad = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-    return record["translation"][0], record["translation"][1], float(yaw_rad)
-
-
-def _sample(messages: list[dict[str, Any]], values: list[float], times_us: np.ndarray) -> np.ndarray:
-    """(T,) value of the nearest message, NaN where it is too far in time."""
-    utimes = np.array([message["utime"] for message in messages], np.int64)
-    index = nearest(utimes, times_us)
-    return np.where(np.abs(utimes[index] - times_us) <= MAX_CAN_DELAY_US, np.array(values, np.float64)[index], np.nan)

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamlab.data.dataset import OnDamage
 from wamlab.data.frames import load_frames
 from wamlab.data.latents import LatentStore
-from wamlab.errors import HorizonTooLong, InvalidAction, InvalidParameter
+from wamlab.errors import HorizonTooLong, ImageDamaged, InvalidAction, InvalidParameter
 from wamlab.geometry import to_ego_frame
 from wamlab.types import Batch, Scene, Window
 
@@ -98,9 +99,12 @@ def load_window(scene: Scene, start: int, num_context: int, horizon: int, resolu
 class LatentWindows(torch.utils.data.Dataset[LatentWindow]):
     """Every window of some scenes, as latents from a store; what is missing there is encoded first.
 
-    `index` lists (scene, start) in order. Windows with an unknown action are left out, with one warning.
+    `index` lists (scene, start) in order. Windows with an unknown action are left out, with one warning; so are scenes with damaged
+    images if `on_damage` is "skip" (see `LatentStore.fill`).
 
-    Raises `HorizonTooLong` if no scene is long enough.
+    Raises:
+        HorizonTooLong: no scene is long enough.
+        ImageDamaged: an image is damaged, and `on_damage` is "refuse" or no window is left.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class LatentWindows(torch.utils.data.Dataset[LatentWindow]):
         horizon: int,
         stride: int = 1,
         progress: bool = False,
+        on_damage: OnDamage = "refuse",
     ) -> None:
         self.scenes = {scene.name: scene for scene in scenes}
         self.store, self.num_context, self.horizon = store, num_context, horizon
@@ -123,7 +128,10 @@ class LatentWindows(torch.utils.data.Dataset[LatentWindow]):
         unknown = [scene.name for scene in scenes if not np.isfinite(scene.actions).all()]
         if unknown:
             warnings.warn(f"windows left out where the action is unknown, in {', '.join(unknown)}", stacklevel=2)
-        store.fill(scenes, progress=progress)
+        left_out = store.fill(scenes, progress, on_damage)
+        self.index = [(name, t) for name, t in self.index if name not in left_out]
+        if not self.index:
+            raise ImageDamaged(f"no window is left: images of {', '.join(sorted(left_out))} are damaged")
 
     def __len__(self) -> int:
         return len(self.index)
