@@ -1,7 +1,7 @@
 """A pseudo-lidar on the roof: points of a rotating 32-beam scanner, sampled from depth that virtual cameras draw. No files.
 
-The beams are nuScenes' (a Velodyne HDL-32E at the same place), the turn is thinned to a beam every 2 degrees: 4,000 to 5,000 points, some
-90 KB a scan. Every beam is moved to the middle of the nearest pixel of the virtual cameras, a quarter of a degree at most, so that
+The beams are nuScenes' (a Velodyne HDL-32E at the same place), the turn is thinned to a beam every 2.5 degrees: some 4,200 points,
+80 KB a scan. Every beam is moved to the middle of the nearest pixel of the virtual cameras, a quarter of a degree at most, so that
 its point lies exactly on the surface that is seen there. A scan is instantaneous and free of noise.
 """
 
@@ -20,7 +20,7 @@ CHANNEL = "LIDAR_TOP"
 POSITION_M = (0.94, 0.0, 1.84)
 ROTATION = (np.sqrt(0.5), 0.0, 0.0, -np.sqrt(0.5))  # w, x, y, z: the lidar's x points right, its y forward
 ELEVATION_RAD = np.radians(np.linspace(-30.67, 10.67, 32))  # ring 0 is the lowest
-AZIMUTHS = 180  # a turn
+AZIMUTHS = 144  # a turn
 REACH_M = 100.0
 _BATCH = 8
 _FOCAL_PX = 112
