@@ -68,8 +68,8 @@ def make_recording(
         brake=0 * ones,
         throttle=0.2 * ones,
     )
-    mask = np.zeros((480, 640), bool)
-    mask[200:300] = True  # y 90 .. 140 m at 0.5 m a pixel, row 0 at y = 240 m
+    mask = np.zeros((480, 640), np.uint8)
+    mask[200:300] = 255  # y 90 .. 140 m at 0.5 m a pixel, row 0 at y = 240 m
     fields = dict(
         name=name,
         split=split,

@@ -143,12 +143,12 @@ def _can_bus(log: list[State], times_us: np.ndarray) -> CanBus:
 
 
 def _map_mask(world: World) -> np.ndarray:
-    """Carriageways as a (rows, columns) mask, row 0 at the top."""
+    """Carriageways as a (rows, columns) mask of 0 and 255, row 0 at the top."""
     columns, rows = (int(np.ceil(v / MAP_RESOLUTION_M)) for v in world.map.size_m)
     mask = np.zeros((rows, columns), np.uint8)
     for road in world.map.roads:
         line = np.round(road.points / MAP_RESOLUTION_M * 16).astype(np.int32)
         line[:, 1] = rows * 16 - line[:, 1]
         width = round(2 * road.half_width_m / MAP_RESOLUTION_M)
-        cv2.polylines(mask, [line.reshape(-1, 1, 2)], False, 1, width, cv2.LINE_8, 4)
-    return mask.view(bool)
+        cv2.polylines(mask, [line.reshape(-1, 1, 2)], False, 255, width, cv2.LINE_8, 4)
+    return mask

@@ -174,12 +174,9 @@ def _check(recording: Recording) -> None:
 
 
 def _map_png(mask: np.ndarray, resolution_m: float) -> bytes:
-    """A mask of 0 and 255 at the devkit's 0.1 m a pixel, in 8 bits, as the devkit reads it."""
+    """At the devkit's 0.1 m a pixel, in 8 bits, as the devkit reads it."""
     scale = resolution_m / MAP_RESOLUTION_M
-    image = np.ascontiguousarray(mask, np.uint8) * np.uint8(255)
-    if scale != 1:
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    return png(image)
+    return png(mask if scale == 1 else cv2.resize(mask, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST))
 
 
 def _shard_path(root: Path, name: str) -> Path:

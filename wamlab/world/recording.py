@@ -89,7 +89,8 @@ class Recording:
         ego_pose: (T, 3) x_m, y_m, yaw_rad of the rear axle, global; all x and y positive.
         films: one a sensor, the front camera first; each has a shot at every keyframe.
         route: (R, 2) lane path that the ego follows, global, metres.
-        map_mask: (h, w) bool drivable area, `map_resolution_m` a pixel, row 0 at the top (largest y), origin of the map at global (0, 0).
+        map_mask: (h, w) uint8, 255 where one can drive, else 0; `map_resolution_m` a pixel, row 0 at the top (largest y), the other
+            end of column 0 at global (0, 0).
         attributes: e.g. {"time": "night", "weather": "rain", "place": "urban"}.
         world: what the drive can be simulated again from: the fields of its `SceneSpec`.
     """

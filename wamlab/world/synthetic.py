@@ -75,7 +75,7 @@ def synthesize(
             scenes that `out` has from before are then written anew.
 
     Raises:
-        InvalidParameter: fewer than 10 or more than 9,000 scenes, or a bad number of processes.
+        InvalidParameter: fewer than 10 or more than 9,000 scenes, a bad number of processes or duration.
         DatasetIncomplete: the folder holds something else.
     """
     from tqdm import tqdm
@@ -84,13 +84,13 @@ def synthesize(
         raise InvalidParameter(f"the number of scenes must be 10..9000 (each split needs one), not {num_scenes}")
     if workers < 0:
         raise InvalidParameter(f"the number of processes must be 0 (one a core) or more, not {workers}")
+    specs = {name: replace(spec, duration_s=duration_s) for name, spec in dataset_specs(num_scenes, seed).items()}
     out = Path(out)
     if out.exists() and any(out.iterdir()) and not (out / ".parts").is_dir():
         raise DatasetIncomplete(
             f"{out} is not empty and was not made by `wamlab data synth`; give another folder with --out"
         )
     out.mkdir(parents=True, exist_ok=True)
-    specs = {name: replace(spec, duration_s=duration_s) for name, spec in dataset_specs(num_scenes, seed).items()}
     sensors = sensors or Sensors()
     recipe = digest(_RECIPE, seed, duration_s, sensors)
     jobs = [
