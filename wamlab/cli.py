@@ -44,14 +44,13 @@ def synth(
 ) -> None:
     """Make the embedded dataset: a procedural driving world in the nuScenes format."""
     from wamlab.config import data_dir
-    from wamlab.world import synthesize
-    from wamlab.world.camera import NUSCENES_CAMERAS
+    from wamlab.world import camera, synthesize
     from wamlab.world.filming import Sensors
 
-    known = {"front": NUSCENES_CAMERAS[:1], "all": NUSCENES_CAMERAS}
-    if cameras not in known:
-        raise UnknownName("set of cameras", cameras, known)
-    sensors = Sensors(known[cameras], sweeps, lidar, depth)
+    if cameras not in ("front", "all"):
+        raise UnknownName("set of cameras", cameras, ("front", "all"))
+    chosen = camera.NUSCENES_CAMERAS if cameras == "all" else (camera.Camera(),)
+    sensors = Sensors(chosen, sweeps, lidar, depth)
     synthesize(out or data_dir() / "synthetic", num_scenes=scenes, seed=seed, workers=workers, sensors=sensors)
 
 
