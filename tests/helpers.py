@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from wamlab.geometry import curvature_to_steering
+from wamlab.world.images import jpeg
 from wamlab.world.nuscenes import write_scene, write_tables
-from wamlab.world.recording import AgentTrack, CanBus, Recording
+from wamlab.world.recording import AgentTrack, CanBus, Film, Recording
 
 WIDTH, HEIGHT = 96, 64
 START_US = 1_893_456_000_000_000
@@ -67,18 +68,14 @@ def make_recording(
         brake=0 * ones,
         throttle=0.2 * ones,
     )
-    mask = np.zeros((480, 640), bool)
-    mask[200:300] = True  # y 90 .. 140 m at 0.5 m a pixel, row 0 at y = 240 m
+    mask = np.zeros((480, 640), np.uint8)
+    mask[200:300] = 255  # y 90 .. 140 m at 0.5 m a pixel, row 0 at y = 240 m
     fields = dict(
         name=name,
         split=split,
         description="Night, urban, rain, keep the lane",
         timestamps_us=start_us + np.round(t * 1e6).astype(np.int64),
-        frames=images,
         ego_pose=pose,
-        intrinsics=np.array([[80.0, 0, WIDTH / 2], [0, 80.0, HEIGHT / 2], [0, 0, 1]]),
-        camera_translation_m=np.array([1.7, 0.0, 1.5]),
-        camera_rotation=np.array([0.5, -0.5, 0.5, -0.5]),
         can=can,
         agents=(car,),
         route=arc(np.linspace(-5, frames / 2 + 5, 60), speed_mps, curvature)[:, :2],
@@ -86,7 +83,18 @@ def make_recording(
         map_resolution_m=0.5,
         attributes={"place": "urban"},
     )
-    return Recording(**(fields | changes))
+    fields |= changes
+    film = Film(
+        channel="CAM_FRONT",
+        translation_m=np.array([1.7, 0.0, 1.5]),
+        rotation=np.array([0.5, -0.5, 0.5, -0.5]),
+        timestamps_us=fields["timestamps_us"],
+        ego_pose=fields["ego_pose"],
+        shots=tuple(map(jpeg, images)),
+        intrinsics=np.array([[80.0, 0, WIDTH / 2], [0, 80.0, HEIGHT / 2], [0, 0, 1]]),
+        size=(WIDTH, HEIGHT),
+    )
+    return Recording(**({"films": (film,)} | fields))
 
 
 def make_dataset(root: Path, scenes: dict[str, str] | None = None, **drive: object) -> Path:

@@ -28,6 +28,8 @@ def wamlab(monkeypatch, *arguments):
         (["run", "01", "--preset", "smoke"], "no parameter 'preset'"),
         (["train", "direct", "--set", "steps"], "expected NAME=VALUE"),
         (["run", "01", "--timeout", "-1"], "timeout"),
+        (["data", "synth", "--cameras", "rear"], "unknown set of cameras 'rear'; known: all, front"),
+        (["data", "synth", "--scenes", "5"], "must be 10..9000"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(project, monkeypatch, capsys, arguments, says):
@@ -72,6 +74,21 @@ def test_errors_of_several_lines_become_one(monkeypatch, capsys):
     monkeypatch.setattr("wamlab.notebooks.report.report_all", wrong)
     assert wamlab(monkeypatch, "report") == 2
     assert capsys.readouterr().err == "wamlab: first second\n"
+
+
+def test_sensors_are_handed_to_the_world(monkeypatch, tmp_path):
+    from wamlab.world import camera
+
+    asked = []
+    monkeypatch.setattr("wamlab.world.synthesize", lambda out, **options: asked.append(options["sensors"]))
+    both = (camera.Camera(), camera.Camera("CAM_BACK"))
+    monkeypatch.setattr(camera, "NUSCENES_CAMERAS", both, raising=False)
+    assert not wamlab(monkeypatch, "data", "synth", "--out", str(tmp_path))
+    assert not wamlab(
+        monkeypatch, "data", "synth", "--out", str(tmp_path), "--sweeps", "--lidar", "--depth", "--cameras", "all"
+    )
+    fields = [(s.cameras, s.sweeps, s.lidar, s.depth) for s in asked]
+    assert fields == [(both[:1], False, False, False), (both, True, True, True)]
 
 
 def test_both_ways_to_give_a_parameter():

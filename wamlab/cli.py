@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from wamlab.errors import InvalidParameter, WamlabError
+from wamlab.errors import InvalidParameter, UnknownName, WamlabError
 
 #: click's base of errors in the command line itself, wherever this version of typer keeps it.
 _USAGE_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -35,12 +35,23 @@ def synth(
     scenes: Annotated[int, typer.Option(min=1, help="Number of drives.")] = 160,
     seed: Annotated[int, typer.Option(help="Decides every road, car and cloud.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 means one a core.")] = 0,
+    cameras: Annotated[str, typer.Option(help="front, or all: the six of nuScenes.")] = "front",
+    sweeps: Annotated[
+        bool, typer.Option("--sweeps", help="Images at 12 Hz, not only the 2 Hz of the keyframes.")
+    ] = False,
+    lidar: Annotated[bool, typer.Option("--lidar", help="A pseudo-lidar at the keyframes, LIDAR_TOP.")] = False,
+    depth: Annotated[bool, typer.Option("--depth", help="Depth images beside the semantic maps.")] = False,
 ) -> None:
     """Make the embedded dataset: a procedural driving world in the nuScenes format."""
     from wamlab.config import data_dir
-    from wamlab.world import synthesize
+    from wamlab.world import camera, synthesize
+    from wamlab.world.filming import Sensors
 
-    synthesize(out or data_dir() / "synthetic", num_scenes=scenes, seed=seed, workers=workers or os.cpu_count() or 1)
+    if cameras not in ("front", "all"):
+        raise UnknownName("set of cameras", cameras, ("front", "all"))
+    chosen = camera.NUSCENES_CAMERAS if cameras == "all" else (camera.Camera(),)
+    sensors = Sensors(chosen, sweeps, lidar, depth)
+    synthesize(out or data_dir() / "synthetic", num_scenes=scenes, seed=seed, workers=workers, sensors=sensors)
 
 
 @app.command()

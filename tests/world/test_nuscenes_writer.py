@@ -232,3 +232,47 @@ def test_refuses_equal_start_times(tmp_path):
     )
     with pytest.raises(ValueError, match="scene-0002 and scene-0001 start at the same time"):
         writer.write_tables(tmp_path, ["scene-0001", "scene-0002"])
+
+
+def test_an_interrupted_scene_leaves_nothing_behind_for_another_recording(tmp_path, monkeypatch):
+    """Stopped in the middle of twelve images, then recorded anew with three: only these are there."""
+    write, count = writer._write, []
+
+    def stopped(path: Path, content: bytes) -> None:
+        if len(count) == 9:
+            raise KeyboardInterrupt
+        count.append(path)
+        write(path, content)
+
+    monkeypatch.setattr(writer, "_write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        writer.write_scene(tmp_path, make_recording())
+    monkeypatch.undo()
+    assert len(list((tmp_path / "samples/CAM_FRONT").iterdir())) == 8 and not writer.scene_done(tmp_path, "scene-0001")
+    writer.write_scene(tmp_path, make_recording(frames=3))
+    assert len(list((tmp_path / "samples/CAM_FRONT").iterdir())) == 3
+
+
+def test_the_scene_table_says_what_the_drive_is_made_from(tmp_path):
+    world = {"seed": 5, "place": "rural"}
+    for name, made_from in (("scene-0001", world), ("scene-0002", {})):
+        writer.write_scene(tmp_path, make_recording(name, frames=3, world=made_from))
+    writer.write_tables(tmp_path, ["scene-0001", "scene-0002"])
+    rows = json.loads((tmp_path / writer.VERSION / "scene.json").read_text())
+    assert rows[0]["world"] == world and "world" not in rows[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shots": (b"",) * 2}, "CAM_FRONT needs a shot"),
+        ({"labels": {"semantic": (b"",)}}, "CAM_FRONT needs a shot"),
+        ({"timestamps_us": np.arange(3)}, "at every keyframe"),
+        ({"channel": "CAM_BACK"}, "CAM_FRONT be the first"),
+    ],
+)
+def test_refuses_films_that_do_not_fit(tmp_path, changes, message):
+    recording = make_recording(frames=3)
+    films = (replace(recording.films[0], **changes),)
+    with pytest.raises(ValueError, match=message):
+        writer.write_scene(tmp_path, replace(recording, films=films))

@@ -1,17 +1,22 @@
 """The embedded dataset: the same bytes from any number of processes, resumable, and read by the devkit itself."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import WORLD_SECONDS
+from PIL import Image
 
 from wamlab.data import open_dataset
 from wamlab.errors import DatasetIncomplete, InvalidParameter
 from wamlab.geometry import STEERING_RATIO, WHEELBASE_M
 from wamlab.world import synthesize
-from wamlab.world.nuscenes import VERSION
-from wamlab.world.synthetic import dataset_specs, split_of
+from wamlab.world.camera import Camera
+from wamlab.world.filming import Sensors
+from wamlab.world.nuscenes import VERSION, scene_done
+from wamlab.world.synthetic import dataset_specs, recipe_of, split_of
 
 pytestmark = pytest.mark.xdist_group("world")
 
@@ -56,38 +61,6 @@ def test_splits_have_the_announced_shares():
         assert len({getattr(s, attribute) for s in specs}) == values
 
 
-def test_the_devkit_opens_and_draws_it(small_world, tmp_path):
-    from nuscenes.nuscenes import NuScenes
-
-    nusc = NuScenes(VERSION, str(small_world), verbose=False)
-    assert len(nusc.scene) == 10
-    sample = nusc.sample[2]
-    path, boxes, intrinsics = nusc.get_sample_data(sample["data"]["CAM_FRONT"])
-    assert Path(path).is_file() and intrinsics.shape == (3, 3)
-    target = tmp_path / "sample.png"
-    nusc.render_sample_data(sample["data"]["CAM_FRONT"], out_path=str(target), verbose=False)
-    assert target.stat().st_size > 10_000
-    assert any(np.isfinite(nusc.box_velocity(a["token"])).all() for a in nusc.sample_annotation)
-
-
-def test_annotated_vehicles_are_where_the_picture_shows_them(small_world):
-    """A box that is well seen, projected by the devkit, covers pixels unlike an empty road: here, its centre lies inside the image."""
-    from nuscenes.nuscenes import NuScenes
-
-    nusc = NuScenes(VERSION, str(small_world), verbose=False)
-    seen = 0
-    for sample in nusc.sample[::3]:
-        _, boxes, intrinsics = nusc.get_sample_data(sample["data"]["CAM_FRONT"])
-        for box in boxes:
-            if nusc.get("sample_annotation", box.token)["visibility_token"] != "4":
-                continue
-            u, v, z = intrinsics @ box.center
-            assert z > 0
-            assert -40 < u / z < 296 and -40 < v / z < 184
-            seen += 1
-    assert seen > 5
-
-
 def test_actions_move_the_car_as_the_poses_say(small_world):
     """Steering times speed is the yaw rate, speed is the distance, acceleration the change of speed: CAN bus against poses."""
     for scene in open_dataset(small_world).scenes():
@@ -105,7 +78,46 @@ def test_foreign_folders_and_impossible_numbers_are_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("do not overwrite")
     with pytest.raises(DatasetIncomplete, match="--out"):
         synthesize(tmp_path, 10, progress=False)
-    for wrong in ({"num_scenes": 3}, {"num_scenes": 20_000}, {"num_scenes": 10, "workers": -1}):
-        with pytest.raises(InvalidParameter):
-            synthesize(tmp_path / "new", progress=False, **wrong)
+    for wrong in ({"num_scenes": 3}, {"num_scenes": 20_000}, {"workers": -1}, {"duration_s": -1}, {"duration_s": 600}):
+        with pytest.raises(InvalidParameter, match=re.escape(str(list(wrong.values())[0]))):
+            synthesize(tmp_path / "new", **({"num_scenes": 10, "progress": False} | wrong))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("cameras", "message"),
+    [
+        ((), "CAM_FRONT the first of them, not \\[\\]"),
+        ((Camera("CAM_BACK"), Camera()), "CAM_FRONT the first of them"),
+        ((Camera(), Camera()), "must be different ones"),
+        ((Camera(), Camera("../CAM")), "like CAM_BACK_LEFT, not '../CAM'"),
+    ],
+)
+def test_impossible_sensors_are_refused(cameras, message):
+    with pytest.raises(InvalidParameter, match=message):
+        Sensors(cameras)
+
+
+def test_other_sensors_are_another_dataset(small_world):
+    """A scene counts as done for the sensors that it was recorded with and for no others."""
+
+    def done(sensors: Sensors) -> bool:
+        return scene_done(small_world, "scene-0001", recipe_of(0, WORLD_SECONDS, sensors))
+
+    assert done(Sensors())
+    two = (Camera(), Camera("CAM_BACK", yaw_rad=np.pi))
+    for other in (Sensors(two), Sensors(sweeps=True), Sensors(lidar=True), Sensors(depth=True)):
+        assert not done(other)
+    assert not done(Sensors((Camera(focal_px=200.0),)))
+
+
+def test_semantic_maps_lie_beside_every_image(small_world):
+    images = sorted((small_world / "samples" / "CAM_FRONT").iterdir())
+    labels = sorted((small_world / "labels" / "semantic" / "CAM_FRONT").iterdir())
+    assert [p.stem for p in images] == [p.stem for p in labels] and len(images) == 60
+    assert not (small_world / "labels" / "depth").exists() and not (small_world / "sweeps").exists()
+    classes = json.loads((small_world / "labels" / "classes.json").read_text())
+    ids = np.unique([np.array(Image.open(path)) for path in labels])
+    assert {classes[str(i)]["name"] for i in ids} >= {"sky", "road", "marking", "car"} and len(
+        classes["0"]["colour"]
+    ) == 3

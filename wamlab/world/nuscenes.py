@@ -1,4 +1,4 @@
-"""Writes recorded drives as a nuScenes dataset: 13 tables, camera images, CAN bus, map masks and splits.
+"""Writes recorded drives as a nuScenes dataset: 13 tables, images, point clouds, labels, CAN bus, map masks and splits.
 
 In two phases, so that generation is parallel, resumable and flat in memory: `write_scene` writes a scene's files and, last, a shard of
 its table rows; `write_tables` streams the shards into the tables and, last, writes `splits.json`, without which the dataset is not
@@ -9,35 +9,35 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 import os
-import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from wamlab.errors import DatasetIncomplete
 from wamlab.geometry import nearest
 from wamlab.types import SPLITS
 from wamlab.world.canbus import can_messages
+from wamlab.world.images import png
+from wamlab.world.primitives import SEMANTIC_COLOURS, Semantic
 from wamlab.world.recording import Recording
-from wamlab.world.tables import CHANNEL, SCENE_TABLES, image_name, scene_tables, static_tables
+from wamlab.world.tables import CHANNEL, SCENE_TABLES, file_name, scene_tables, sensor_rows, static_tables
 from wamlab.world.taxonomy import ATTRIBUTES, CATEGORIES
 
 VERSION = "v1.0-synthetic"
-JPEG_QUALITY = 85
 MAP_RESOLUTION_M = 0.1
+#: What `labels/classes.json` says of the semantic maps: class id -> name and colour.
+CLASSES = {str(int(k)): {"name": k.name.lower(), "colour": list(SEMANTIC_COLOURS[k])} for k in Semantic}
 
 
 def write_scene(root: Path | str, recording: Recording, recipe: str = "") -> None:
-    """Write one drive's images, CAN bus and map, then its shard of table rows.
+    """Write one drive's images, labels, CAN bus and map, then its shard of table rows.
 
     `recipe` is a digest of whatever made the recording (settings, seed): a scene of another recipe does not count as done.
     The dataset is incomplete from here until the next `write_tables`.
@@ -47,27 +47,29 @@ def write_scene(root: Path | str, recording: Recording, recipe: str = "") -> Non
     """
     root, name = Path(root), recording.name
     _check(recording)
-    (root / VERSION / "splits.json").unlink(missing_ok=True)
-    _shard_path(root, name).unlink(missing_ok=True)
-    for stale in (root / "samples" / CHANNEL).glob(f"{name}__*"):
-        stale.unlink()
-
-    files = {image_name(name, t): _jpeg(f) for t, f in zip(recording.timestamps_us, recording.frames, strict=True)}
+    files = dict(_shots(recording))
     images_sha256 = hashlib.sha256(b"".join(files.values())).hexdigest()
     files[f"maps/{name}.png"] = _map_png(recording.map_mask, recording.map_resolution_m)
     for message, content in can_messages(recording.can, recording.route, int(recording.timestamps_us[0])).items():
         files[f"can_bus/{name}_{message}.json"] = _json(content)
+
+    (root / VERSION / "splits.json").unlink(missing_ok=True)
+    _forget(root, name)
+    begun = {"files": {relative: len(content) for relative, content in files.items()}}
+    _write_shard(
+        root, name, begun
+    )  # names the files before they are there, so that nothing of an interrupted scene is left behind
     for relative, content in files.items():
         _write(root / relative, content)
-
-    shard = {
-        "recipe": recipe,
-        "split": recording.split,
-        "start_us": int(recording.timestamps_us[0]),
-        "files": {relative: len(content) for relative, content in files.items()},
-        "tables": scene_tables(recording, images_sha256),
-    }
-    _write(_shard_path(root, name), gzip.compress(_json(shard), mtime=0))
+    rows = scene_tables(recording, images_sha256)
+    _write_shard(
+        root,
+        name,
+        begun
+        | {"recipe": recipe, "split": recording.split, "start_us": int(recording.timestamps_us[0])}
+        | {"channels": [film.channel for film in recording.films]}
+        | {"tables": {table: ",\n".join(map(_dumps, rows[table])) for table in SCENE_TABLES}},
+    )
 
 
 def scene_done(root: Path | str, name: str, recipe: str = "") -> bool:
@@ -101,6 +103,7 @@ def write_tables(root: Path | str, names: Iterable[str], recipe: str = "") -> No
     (folder / "splits.json").unlink(missing_ok=True)
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     starts: dict[int, str] = {}
+    channels: set[str] = set()
     aside = {table: _aside(folder / f"{table}.json") for table in SCENE_TABLES}
     with ExitStack() as stack:
         streams = {table: stack.enter_context(path.open("w")) for table, path in aside.items()}
@@ -108,18 +111,20 @@ def write_tables(root: Path | str, names: Iterable[str], recipe: str = "") -> No
         for name in names:
             shard = _read_shard(root, name)
             splits[shard["split"]].append(name)
+            channels.update(shard["channels"])
             if (other := starts.setdefault(shard["start_us"], name)) != name:
                 raise ValueError(f"{name} and {other} start at the same time ({shard['start_us']} us)")
             for table, stream in streams.items():
-                for row in shard["tables"][table]:
-                    stream.write(separator[table] + json.dumps(row, separators=(",", ":")))
+                if rows := shard["tables"][table]:
+                    stream.write(separator[table] + rows)
                     separator[table] = ",\n"
         for table, stream in streams.items():
             stream.write("\n]\n" if separator[table] == ",\n" else "[]\n")
     for table, path in aside.items():
         path.replace(folder / f"{table}.json")
-    for table, rows in static_tables().items():
+    for table, rows in {**static_tables(), "sensor": sensor_rows(channels)}.items():
         _write(folder / f"{table}.json", _json(rows))
+    _write(root / "labels" / "classes.json", _json(CLASSES))
     # `synthetic_train` as in `mini_train`: the devkit's get_scenes_of_split reads this file for names that it does not define itself
     _write(folder / "splits.json", _json({f"synthetic_{split}": scenes for split, scenes in splits.items()}))
 
@@ -133,12 +138,21 @@ def written_scenes(root: Path | str) -> set[str]:
     return {name for scenes in splits.values() for name in scenes}
 
 
+def _shots(recording: Recording) -> Iterator[tuple[str, bytes]]:
+    """Files of all sensors and their labels: path in the dataset, content."""
+    for film in recording.films:
+        keyframe = np.isin(film.timestamps_us, recording.timestamps_us)
+        for i, content in enumerate(film.shots):
+            path = file_name(recording.name, film, i, keyframe[i])
+            yield path, content
+            for kind, images in film.labels.items():
+                yield f"labels/{kind}/{film.channel}/{Path(path).stem}.png", images[i]
+
+
 def _check(recording: Recording) -> None:
     name, count = recording.name, len(recording.timestamps_us)
-    if len(recording.frames) != count or recording.ego_pose.shape != (count, 3) or count == 0:
-        raise ValueError(
-            f"{name}: {count} timestamps, {len(recording.frames)} frames, ego_pose {recording.ego_pose.shape}"
-        )
+    if recording.ego_pose.shape != (count, 3) or count == 0:
+        raise ValueError(f"{name}: {count} timestamps, ego_pose {recording.ego_pose.shape}")
     if np.any(np.diff(recording.timestamps_us) <= 0) or recording.split not in SPLITS:
         raise ValueError(f"{name}: timestamps must rise and the split be one of {', '.join(SPLITS)}")
     if not np.all(recording.ego_pose[:, :2] > 0):  # NaN too
@@ -148,36 +162,21 @@ def _check(recording: Recording) -> None:
         raise ValueError(f"{name}: a keyframe has no CAN message within 50 ms")
     if not all(np.isfinite(signal).all() for signal in vars(can).values()):
         raise ValueError(f"{name}: a CAN signal is NaN or infinite")
+    for film in recording.films:
+        lengths = {len(film.timestamps_us), len(film.ego_pose), len(film.shots), *map(len, film.labels.values())}
+        if len(lengths) > 1 or not np.isin(times_us, film.timestamps_us).all():
+            raise ValueError(f"{name}: {film.channel} needs a shot, a pose and each label at every keyframe")
+    if len({film.channel for film in recording.films}) < len(recording.films) or recording.films[0].channel != CHANNEL:
+        raise ValueError(f"{name}: the sensors must differ and {CHANNEL} be the first of them")
     for agent in recording.agents:
         if agent.category not in CATEGORIES or not set(agent.attribute) <= {"", *ATTRIBUTES}:
             raise ValueError(f"{name}: not nuScenes' vocabulary: {agent.category}, {sorted(set(agent.attribute))}")
 
 
-def _jpeg(frame: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return buffer.getvalue()
-
-
 def _map_png(mask: np.ndarray, resolution_m: float) -> bytes:
-    """A mask of 0 and 255 at the devkit's 0.1 m a pixel."""
+    """At the devkit's 0.1 m a pixel, in 8 bits, as the devkit reads it."""
     scale = resolution_m / MAP_RESOLUTION_M
-    image = np.ascontiguousarray(mask, np.uint8) * np.uint8(255)
-    if scale != 1:
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    # 8 bits, as the devkit reads it. A map has tens of millions of pixels, nearly all like the one above: with PNG's filter "up" they
-    # become zeros, which zlib's run lengths pack several times as fast as the image libraries write them.
-    rows = np.full((image.shape[0], image.shape[1] + 1), 2, np.uint8)
-    rows[0, 1:] = image[0]
-    np.subtract(image[1:], image[:-1], out=rows[1:, 1:])
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", image.shape[1], image.shape[0], 8, 0, 0, 0, 0)
-    packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
-    packed = packer.compress(rows.tobytes()) + packer.flush()
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return png(mask if scale == 1 else cv2.resize(mask, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST))
 
 
 def _shard_path(root: Path, name: str) -> Path:
@@ -188,8 +187,26 @@ def _read_shard(root: Path, name: str) -> dict[str, Any]:
     return json.loads(gzip.decompress(_shard_path(root, name).read_bytes()))
 
 
+def _write_shard(root: Path, name: str, content: dict[str, Any]) -> None:
+    _write(_shard_path(root, name), gzip.compress(_json(content), compresslevel=1, mtime=0))
+
+
+def _forget(root: Path, name: str) -> None:
+    """Remove the files of a scene that was written, or begun, before."""
+    try:
+        files = _read_shard(root, name)["files"]
+    except (OSError, EOFError, ValueError, KeyError, zlib.error):
+        return
+    for relative in files:
+        (root / relative).unlink(missing_ok=True)
+
+
+def _dumps(content: Any) -> str:
+    return json.dumps(content, separators=(",", ":"))
+
+
 def _json(content: Any) -> bytes:
-    return json.dumps(content, separators=(",", ":")).encode()
+    return _dumps(content).encode()
 
 
 def _aside(path: Path) -> Path:
