@@ -109,7 +109,7 @@ def _tracks(
     agents = world.agents
     if not len(agents):
         return
-    pose = np.stack([agents.pose(s.agents.s_m) for s in keyframes])  # (T, N, 3)
+    pose = np.stack([agents.pose(s.agents) for s in keyframes])  # (T, N, 3)
     speed = np.stack([s.agents.speed_mps for s in keyframes])
     distance = np.linalg.norm(pose[..., :2] - ego[:, None, :2], axis=-1)
     for n in np.flatnonzero((distance < _ANNOTATED_M).any(0)):
