@@ -148,7 +148,7 @@ def test_only_reactive_traffic_sees_the_ego_car():
     follower = None
     for seed in range(60, 80):  # somebody drives behind the car
         world = make_world(SceneSpec(seed, "suburban", density=1.4))
-        x, y, yaw = to_ego_frame(world.agents.pose(world.start.agents.s_m), np.array(world.start.ego.pose)).T
+        x, y, yaw = to_ego_frame(world.agents.pose(world.start.agents), np.array(world.start.ego.pose)).T
         behind = np.flatnonzero(world.agents.drives & (x < -5) & (x > -45) & (np.abs(y) < 1.5) & (np.abs(yaw) < 0.3))
         if len(behind):
             follower = behind[np.argmax(x[behind])]

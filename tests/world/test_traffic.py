@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
+from wamlab.world.following import PROBES_M, Boxes, clearance, idm
 from wamlab.world.junction import CYCLE_S, GREEN, RED, Stops, signal
 from wamlab.world.simulation import SceneSpec, State, World, make_world
-from wamlab.world.traffic import PROBES_M, Boxes, clearance, idm
 
 CASES = [
     (101, "urban", "left", 1, 1.4),
@@ -27,6 +27,13 @@ SPECS = [SceneSpec(n, where, turn=t, side=side, density=d, duration_s=15) for n,
 @pytest.fixture(scope="module")
 def drives() -> list[tuple[World, list[State]]]:
     return [(world, world.simulate()) for world in map(make_world, SPECS)]
+
+
+def fronts_m(world: World, state: State) -> np.ndarray:
+    """(N + 1,) metres of the fronts along the tracks, of the agents and the ego car."""
+    s, aside = world.route.project(np.array([state.ego.x_m, state.ego.y_m]))
+    front = s + 1.35 + 2.25 if abs(aside) < 3 else np.inf
+    return np.append(state.agents.s_m + world.agents.size_m[:, 0] / 2, front)
 
 
 def corners(pose: np.ndarray, half: np.ndarray) -> np.ndarray:
@@ -97,18 +104,14 @@ def test_a_stop_line_holds_on_red_and_after_amber_only_who_can_stop():
 def test_nobody_crosses_on_red(drives):
     passed = 0
     for world, log in drives:
-        agents, stops = world.agents, world.agents.stops
+        agents = world.agents
         for now, later in itertools.pairwise(log):
-            fronts = [
-                np.append(s.agents.s_m + agents.size_m[:, 0] / 2, world._observe(s)[2].front_m[-1])
-                for s in (now, later)
-            ]
-            vehicles = np.append(agents.drives, True)[:, None] & (stops.at_m > 0)
+            before, after = fronts_m(world, now), fronts_m(world, later)
+            track, then = (np.append(s.agents.track, agents.ego_track) for s in (now, later))
+            stops = agents.stops[track]
+            vehicles = np.append(agents.drives, True) & np.isfinite(after) & (track == then)
             over = (
-                vehicles
-                & (fronts[0][:, None] < stops.at_m)
-                & (fronts[1][:, None] >= stops.at_m)
-                & np.isfinite(fronts[1])[:, None]
+                vehicles[:, None] & (before[:, None] < stops.at_m) & (after[:, None] >= stops.at_m) & (stops.at_m > 0)
             )
             for i, k in np.argwhere(over):
                 passed += 1
@@ -124,7 +127,7 @@ def test_nobody_is_inside_of_anybody_else(drives):
         for state in log[::6]:
             ego = state.ego
             x, y = ego.x_m + 1.35 * np.cos(ego.yaw_rad), ego.y_m + 1.35 * np.sin(ego.yaw_rad)
-            pose = np.vstack([agents.pose(state.agents.s_m), [x, y, ego.yaw_rad]])
+            pose = np.vstack([agents.pose(state.agents), [x, y, ego.yaw_rad]])
             shapes = corners(pose, half)
             reach = np.hypot(*half.T)
             apart = np.hypot(*(pose[:, None, :2] - pose[None, :, :2]).transpose(2, 0, 1))
@@ -136,11 +139,11 @@ def test_nobody_is_inside_of_anybody_else(drives):
 def test_vehicles_leave_the_map_and_nobody_stands_at_its_end(drives):
     left = 0
     for world, log in drives:
-        agents, s = world.agents, log[-1].agents.s_m
-        assert not (agents.drives & (s == agents.length_m)).any()
-        gone = np.isinf(s)
+        agents, state = world.agents, log[-1].agents
+        assert not (agents.drives & (state.s_m == agents.tracks.length_m[state.track])).any()
+        gone = np.isinf(state.s_m)
         left += int(gone.sum())
-        assert (agents.pose(s)[gone, :2] < -1000).all() and (log[-1].agents.speed_mps[gone] == 0).all()
+        assert (agents.pose(state)[gone, :2] < -1000).all() and (state.speed_mps[gone] == 0).all()
     assert left > 0
 
 
@@ -148,13 +151,13 @@ def test_a_left_turn_gives_way_to_oncoming_traffic(drives):
     """Whoever must wait for another, in some scene does; and the waiting ends."""
     waits = 0
     for world, log in drives:
-        who = world.agents.yields.who
-        assert (who <= len(world.agents)).all()
+        agents = world.agents
         for state in log[::12]:
-            seen = world._observe(state)[2]
-            waits += np.isfinite(
-                world.agents.yields.gap_m(seen.front_m, seen.length_m, seen.speed_mps, seen.held_m)
-            ).sum()
+            seen = world._observe(state, True)[2]
+            stops = agents.stops[np.append(state.agents.track, agents.ego_track)]
+            speed = np.append(state.agents.speed_mps, state.ego.speed_mps)
+            held = stops.gap_m(seen.front_m, speed, state.time_s, world.signal_offsets)
+            waits += (seen.halt_m < held).sum()
     assert waits > 10
 
 
@@ -162,10 +165,10 @@ def test_pedestrians_cross_while_the_cars_have_red(drives):
     crossing = 0
     for world, log in drives:
         agents = world.agents
+        stops = agents.stops[log[0].agents.track]
         for now, later in itertools.pairwise(log):
             for i in agents.crossers:
-                k, group, kerb = agents.stops.crossing[i, 0], agents.stops.group[i, 0], agents.stops.at_m[i, 0]
-                if now.agents.s_m[i] < kerb <= later.agents.s_m[i]:
+                if now.agents.s_m[i] < stops.at_m[i, 0] <= later.agents.s_m[i]:
                     crossing += 1
-                    assert signal(now.time_s, k, group, world.signal_offsets) == RED
+                    assert signal(now.time_s, stops.crossing[i, 0], stops.group[i, 0], world.signal_offsets) == RED
     assert crossing > 0

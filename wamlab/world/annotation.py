@@ -68,7 +68,7 @@ def annotate(
 
 def agent_poses(world: World, states: Sequence[State]) -> np.ndarray:
     """(T, N, 3) x_m, y_m, yaw_rad of all agents."""
-    return np.stack([world.agents.pose(s.agents.s_m) for s in states])
+    return np.stack([world.agents.pose(s.agents) for s in states])
 
 
 def count_inside(points: np.ndarray, pose: np.ndarray, z_m: float, size_m: tuple[float, float, float]) -> int:

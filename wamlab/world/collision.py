@@ -88,7 +88,7 @@ class CollisionChecker:
 
     def boxes(self, state: State) -> np.ndarray:
         """Poses (n, 3) of all agents, then of all that is fixed; with `self.half_m`."""
-        return np.concatenate([self.world.agents.pose(state.agents.s_m), self.fixed_pose])
+        return np.concatenate([self.world.agents.pose(state.agents), self.fixed_pose])
 
     def touching(self, state: State) -> np.ndarray:
         """Indices of what overlaps the ego car."""

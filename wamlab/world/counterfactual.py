@@ -86,7 +86,7 @@ class Replay:
     @cached_property
     def labels(self) -> Labels:
         agents = self.renderer.world.agents
-        pose = np.stack([agents.pose(s.agents.s_m) for s in self.states])
+        pose = np.stack([agents.pose(s.agents) for s in self.states])
         speed = np.stack([s.agents.speed_mps for s in self.states])
         direction = np.stack([np.cos(pose[..., 2]), np.sin(pose[..., 2])], -1)
         pose = np.where(pose[..., :1] > 0, pose, np.nan)  # all maps lie at positive coordinates

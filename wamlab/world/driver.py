@@ -56,9 +56,10 @@ class Driver:
 
     Attributes:
         speed_mps: what the driver wants on a free, straight road.
-        wander_m, sway, dither_rad: amplitude of the slow drift from the path's middle, of the speed (as a share), and of quick
-            movements of the steering wheel.
-        phases: (8,) radians that make the drift of one driver differ from another's.
+        wander_m, sway, dither_rad, surge_mps2: amplitude of the slow drift from the path's middle, of the speed (as a share), of quick
+            movements of the steering wheel, and of deliberate braking and accelerating (0: none).
+        comfort_mps2: acceleration on a free road from rest.
+        phases: (11,) radians that make the drift of one driver differ from another's.
     """
 
     path: Path
@@ -66,6 +67,8 @@ class Driver:
     wander_m: float
     sway: float
     dither_rad: float
+    surge_mps2: float
+    comfort_mps2: float
     phases: np.ndarray
 
     def offset_m(self, time_s: float) -> float:
@@ -77,6 +80,14 @@ class Driver:
         free = self.speed_mps * (1 + self.sway * waves @ np.array([0.5, 0.3, 0.2]))
         return float(min(free, np.interp(s, self.path.s, self.path.curve_speed_mps)))
 
+    def pedal_mps2(self, time_s: float, speed_mps: float) -> float:
+        """The most that the driver would accelerate now on a free road; who surges now and then brakes or accelerates without a reason."""
+        if not self.surge_mps2:
+            return np.inf
+        waves = np.sin(2 * np.pi * time_s / np.array([8.3, 5.3, 3.1]) + self.phases[8:])
+        accel = self.surge_mps2 * waves @ np.array([0.5, 0.3, 0.2]) + 0.3 * (0.7 * self.speed_mps - speed_mps)
+        return float(np.clip(accel, -4.0 * min(1.0, speed_mps / 4), 3.0))
+
     def steer(self, state: EgoState, s: float, aside_m: float, time_s: float, dt_s: float) -> float:
         """The steering-wheel angle for the next step, radians, for a car at `s` and `aside_m` of the path.
 
@@ -87,7 +98,7 @@ class Driver:
         slip = wrap_angle(state.yaw_rad - np.interp(s, path.s, path.yaw))
         preview = np.interp(s + 0.3 + 0.12 * speed, path.s, path.bend)
         curvature = preview - (aside_m - self.offset_m(time_s)) / reach**2 - 2 * slip / reach
-        waves = np.sin(2 * np.pi * time_s / np.array([2.7, 1.7]) + self.phases[6:])
+        waves = np.sin(2 * np.pi * time_s / np.array([2.7, 1.7]) + self.phases[6:8])
         dither = self.dither_rad * min(1.0, speed / 4) * waves @ np.array([0.6, 0.4])
         wanted = curvature_to_steering(np.clip(curvature, -0.2, 0.2)) + dither
         limit = MAX_STEERING_RATE_RADPS * dt_s

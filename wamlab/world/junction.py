@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -35,7 +35,8 @@ class Passage:
 
     Attributes:
         group: 0 arrives on the main road, 1 on the cross road. direction: +1 along that road's centreline.
-        turn: +1 left, 0 straight, -1 right. stop_m: s of the stop line. points (n, 2) and s (n,): the part within the crossing.
+        turn: +1 left, 0 straight, -1 right. stop_m: s of the stop line. middle_m: s nearest to the crossing's middle.
+        points (n, 2) and s (n,): the part within the crossing.
     """
 
     crossing: int
@@ -43,6 +44,7 @@ class Passage:
     direction: int
     turn: int
     stop_m: float
+    middle_m: float
     points: np.ndarray
     s: np.ndarray
 
@@ -53,7 +55,8 @@ def passages(road_map: RoadMap, path: Path) -> tuple[Passage, ...]:
     for k, (a, sa, b, sb) in enumerate(road_map.crossings):
         x, y, main_yaw = road_map.roads[a].at(sa)
         rel = path.points - (x, y)
-        zone = np.flatnonzero(np.hypot(rel[:, 0], rel[:, 1]) < _ZONE_M)
+        square = (rel**2).sum(1)
+        zone = np.flatnonzero(square < _ZONE_M**2)
         if len(zone) < 2:
             continue
         heading = path.yaw[zone[0]]
@@ -67,7 +70,8 @@ def passages(road_map: RoadMap, path: Path) -> tuple[Passage, ...]:
         beyond = zone[along[zone] > -(other.half_width_m + STOP_LINE_M)]
         direction = 1 if np.cos(heading - yaw) > 0 else -1
         turn = int(np.sign(bend)) if abs(bend) > 0.6 else 0
-        out.append(Passage(k, group, direction, turn, float(path.s[beyond[0]]), path.points[zone], path.s[zone]))
+        stop, middle = float(path.s[beyond[0]]), float(path.s[square.argmin()])
+        out.append(Passage(k, group, direction, turn, stop, middle, path.points[zone], path.s[zone]))
     return tuple(out)
 
 
@@ -114,7 +118,7 @@ class Stops:
     def gap_m(self, front_m: np.ndarray, speed_mps: np.ndarray, time_s: float, offsets: np.ndarray) -> np.ndarray:
         """(n,) metres from the front to a stop line that must be respected now, inf if there is none."""
         if not self.at_m.shape[1]:
-            return np.full(len(self.at_m), np.inf)
+            return np.full(len(front_m), np.inf)
         gap = self.at_m - front_m[:, None]
         t = phase_s(time_s, self.crossing, self.group, offsets)
         can_stop = (speed_mps**2 / 6.0)[:, None] < gap
@@ -124,7 +128,7 @@ class Stops:
 
 @dataclass(frozen=True)
 class Yields:
-    """Q pairs: `who` must give way to `whom` (indices of participants, Q each).
+    """Q pairs: `who` must give way to `whom` (numbers of paths, or of participants).
 
     Attributes:
         at_m, leave_m: where `who` waits, and where the conflict ends on its path. from_m, to_m: of the conflict on the path of `whom`.
@@ -140,20 +144,30 @@ class Yields:
     since_m: np.ndarray
 
     @staticmethod
-    def between(paths: Sequence[tuple[Passage, ...]], owner: np.ndarray, side: int, signals: bool) -> Yields:
-        """All pairs among participants; number i drives along `paths[owner[i]]`."""
-        drivers = [np.flatnonzero(owner == p) for p in range(len(paths))]
-        rows = []
-        for p, mine in enumerate(paths):
-            for q, theirs in enumerate(paths):
-                for a, b in ((a, b) for a in mine for b in theirs if a.crossing == b.crossing):
-                    since = right_of_way(b, a, side, signals) if p != q else None
-                    zone = conflict(a, b) if since is not None else None
-                    if zone:
-                        at = zone[0] if since <= 0 else a.stop_m
-                        rows += [(i, j, at, *zone[1:], since) for i in drivers[p] for j in drivers[q]]
+    def between(paths: Sequence[tuple[Passage, ...]], side: int, signals: bool) -> Yields:
+        """All pairs of paths, given how each passes the crossings."""
+        passing, rows = [(p, a) for p, passages in enumerate(paths) for a in passages], []
+        for p, a in passing:
+            for q, b in passing:
+                since = right_of_way(b, a, side, signals) if p != q and a.crossing == b.crossing else None
+                zone = conflict(a, b) if since is not None else None
+                if zone:
+                    at = zone[0] if since <= 0 else a.stop_m
+                    rows.append((p, q, at, *zone[1:], since))
         table = np.array(rows, float).reshape(-1, 7)
         return Yields(table[:, 0].astype(int), table[:, 1].astype(int), *table[:, 2:].T)
+
+    def among(self, path: np.ndarray) -> Yields:
+        """The same for n participants, number i of whom is on path number `path[i]`."""
+        order = np.argsort(path, kind="stable")
+        who, whom = np.searchsorted(path[order], self.who), np.searchsorted(path[order], self.whom)
+        count = np.bincount(path, minlength=max(self.who.max(initial=0), self.whom.max(initial=0)) + 1)
+        pairs = count[self.who] * count[self.whom]
+        row = np.repeat(np.arange(len(pairs)), pairs)
+        nth = np.arange(len(row)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
+        each = np.maximum(count[self.whom], 1)[row]
+        out = self[row]
+        return replace(out, who=order[who[row] + nth // each], whom=order[whom[row] + nth % each])
 
     def __getitem__(self, rows: np.ndarray) -> Yields:
         return Yields(*(getattr(self, f.name)[rows] for f in fields(self)))

@@ -18,7 +18,7 @@ from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, EgoState
 from wamlab.world.episode import Episode
 from wamlab.world.junction import CYCLE_S, GREEN_S, passages
 from wamlab.world.outcome import FRONT_M, Outcome
-from wamlab.world.population import Population, populate
+from wamlab.world.population import populate
 from wamlab.world.primitives import vehicle_templates
 from wamlab.world.road import PLACES, Path
 from wamlab.world.simulation import STEP_S, SceneSpec, State, World, make_world
@@ -281,17 +281,12 @@ def crash_test(scenario: Scenario) -> CrashTest:
     start_m = float(rng.choice(starts))
     path, meet = scenario.path(base, start_m)
     begin = meet - scenario.target_mps * scenario.ttc_s
-
-    def stage(people: Population) -> None:
-        """Nobody stands or walks where the target drives; it comes last."""
-        reach = scenario.size_m[1] / 2 + (1.3 if scenario.target_mps else scenario.size_m[0] / 2)
-        people.rows = [
-            row for row in people.rows if isinstance(row[1], int) or path.tree.query(row[1].points)[0].min() > reach
-        ]
-        people.add(scenario.target, path, begin, scenario.target_mps)
-
     reached = base.route.points[base.route.s < start_m + scenario.speed_mps * scenario.duration_s + 30]
-    agents, others = populate(base.map, base.route, reached, _DENSITY, rng, stage)
+    people = populate(base.map, base.route, reached, _DENSITY, scenario.duration_s, rng)
+    # nobody stands or walks where the target drives; it comes last
+    people.keep_clear(path, scenario.size_m[1] / 2 + (1.3 if scenario.target_mps else scenario.size_m[0] / 2))
+    people.go(scenario.target, path, begin, scenario.target_mps)
+    agents, others = people.finish()
     x, y, yaw = (float(v) for v in base.route.at(start_m))
     world = replace(
         base,
@@ -343,7 +338,7 @@ def _make_room(world: World, start_m: float) -> World:
     taken = np.zeros(len(agents), bool)
     for k in range(round(world.spec.duration_s / STEP_S)):
         if k % 3 == 0:
-            pose = agents.pose(state.agents.s_m)[:, :2]
+            pose = agents.pose(state.agents)[:, :2]
             for xy in (world.route.at(start_m + speed * state.time_s)[:2], pose[-1]):
                 taken |= np.hypot(*(pose - xy).T) < _CLEAR_M
         state = world.step(state, 0.0, 0.0, reactive=False)

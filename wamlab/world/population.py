@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from wamlab.world.junction import Passage, Stops, Yields, passages
+from wamlab.world.junction import Stops, Yields, passages
 from wamlab.world.primitives import vehicle_templates
 from wamlab.world.road import Path, RoadMap
+from wamlab.world.tracks import Track, Tracks
 from wamlab.world.traffic import Agents, AgentState
 
 _PAINTS = [(0.6, 0.6, 0.6), (0.03, 0.03, 0.035), (0.22, 0.23, 0.25), (0.45, 0.03, 0.03), (0.04, 0.09, 0.32), (0.5, 0.48, 0.42),
@@ -21,75 +22,116 @@ _PARKED = ("sedan", "hatchback", "suv", "van")
 _LIMIT_MPS = {"urban": 11.0, "suburban": 12.5, "rural": 17.0}
 _GIVE_WAY_MPS = 9.5  # on a road that gives way to another
 _REACH_M, _PARKED_REACH_M = 220.0, 165.0  # farther from the ego car's route nobody matters
+_ARRIVES, _GATE_M = (
+    0.6,
+    60.0,
+)  # share of a scene for which traffic keeps arriving; nobody begins right outside of the map
 
 
 class Population:
     """Collects agents one by one; `finish` turns them into arrays. Whoever is too far from the ego car's route is left out."""
 
-    def __init__(self, road_map: RoadMap, ego_path: Path, reached: np.ndarray, rng: np.random.Generator) -> None:
-        self.map, self.ego_path, self.rng, self.rows = road_map, ego_path, rng, []
+    def __init__(
+        self, road_map: RoadMap, ego_path: Path, reached: np.ndarray, rng: np.random.Generator, approach_m: float = 0.0
+    ) -> None:
+        """`approach_m`: lanes begin so far outside of the map, so that traffic keeps coming."""
+        self.map, self.ego_path, self.rng, self.approach_m, self.rows = road_map, ego_path, rng, approach_m, []
         self.tree = cKDTree(reached)
         self.sizes = {kind: size for kind, (size, _) in vehicle_templates().items()}
-        self.paths: list[Path] = []
-        self.passages: list[tuple[Passage, ...]] = []
+        self.tracks: list[Track] = []
+        self.lanes: dict[tuple[int, int, int], int] = {}
+        self.road_m: dict[int, np.ndarray] = {}
         self.cycled: set[tuple[int, int]] = (
             set()
-        )  # (road, direction) with a cyclist, whom nobody may cut off by a near-side turn
+        )  # (road, direction) whose cyclist nobody may cut off by a near-side turn
+        for road, direction in itertools.product(range(len(road_map.roads)), (1, -1)):
+            for lane in range(road_map.roads[road].lanes):
+                self._lane(road, direction, lane)
 
-    def path(self, path: Path) -> int:
-        """Register a path that several agents may drive along."""
-        self.paths.append(path)
-        self.passages.append(passages(self.map, path))
-        return len(self.paths) - 1
+    def begin_s(self, road: int, direction: int) -> float:
+        """Where on a road its lanes begin: outside of the map."""
+        return -self.approach_m if direction > 0 else self.map.roads[road].length_m + self.approach_m
+
+    def _lane(self, road: int, direction: int, lane: int) -> None:
+        begin = self.begin_s(road, direction)
+        middle = self.map.lane_path(road, direction, lane, begin)
+        n = self.lanes[road, direction, lane] = self.path(
+            self.map.route(road, direction, lane, begin, {}), self.approach_m
+        )
+        metres = np.arange(len(middle.s)) * (self.map.roads[road].length_m + self.approach_m) / (len(middle.s) - 1)
+        self.road_m[n] = np.interp(np.arange(len(self.tracks[n].table)), middle.s, metres)
+
+    def path(self, path: Path, enter_m: float = 0.0) -> int:
+        """Register a path that several agents may drive along; before `enter_m` it is outside of the map."""
+        self.tracks.append(Track.along(path, enter_m, passages(self.map, path)))
+        return len(self.tracks) - 1
 
     def near(self, xy: np.ndarray, reach_m: float = _REACH_M) -> np.ndarray:
         """(..., 2) -> (...,) bool."""
         return self.tree.query(xy, distance_upper_bound=reach_m)[0] < reach_m
 
-    def add(
-        self,
-        kind: str,
-        path: Path | int,
-        s: float,
-        speed: float,
-        stops: Sequence[tuple[float, int, int]] = (),
-        room_m: float = np.inf,
-    ) -> None:
-        """An agent at `s` of a path: of a registered one it drives along, or of its own, to walk or stand on.
+    def drive(self, kind: str, track: int, s: float, speed: float, room_m: float = np.inf) -> None:
+        """A vehicle at `s` of a registered path. It wants `speed`, and begins with one at which it can stop within `room_m`."""
+        begins = min(speed, 2.0 * room_m**0.5, self.tracks[track].table[int(s), 3])
+        self._add(kind, track, s, speed, begins, drives=True)
 
-        It wants `speed`, and begins with one at which it can stop within `room_m`.
-        """
+    def walk(self, path: Path, speed: float, kerb: tuple[float, int, int] | None = None) -> None:
+        """A pedestrian at the beginning of a path; or one who waits at a kerb (s, crossing, group) to cross there."""
+        self.go("pedestrian", path, 0.0, speed, kerb)
+
+    def go(self, kind: str, path: Path, s: float, speed: float, kerb: tuple[float, int, int] | None = None) -> None:
+        """Something at `s` of a path of its own that goes along it at this speed, whoever is in its way."""
+        self._add(kind, len(self.tracks), s, speed, speed, kerb=kerb)
+        self.tracks.append(Track.along(path))
+
+    def keep_clear(self, path: Path, reach_m: float) -> None:
+        """Take away who walks or stands within `reach_m` of a path."""
+
+        def near(track: Track) -> bool:
+            return path.tree.query(track.table[:, :2])[0].min() <= reach_m
+
+        self.rows = [row for row in self.rows if row[5] or not near(self.tracks[row[1]])]
+
+    def park(self, kind: str, pose: np.ndarray) -> None:
+        """A vehicle that stays at a pose (x_m, y_m, yaw_rad)."""
+        self._add(kind, len(self.tracks), 0.0, 0.0, 0.0)
+        self.tracks.append(Track(np.tile([*pose, 0.0], (2, 1)), 1.0))
+
+    def _add(self, kind: str, track: int, *numbers: float, drives: bool = False, kerb: tuple | None = None) -> None:
         palette = _CLOTHES if kind in ("pedestrian", "cyclist") else _PAINTS
         colour = np.array(palette[self.rng.integers(len(palette))]) * self.rng.uniform(0.85, 1.15)
-        self.rows.append((kind, path, s, speed, min(speed, 2.0 * room_m**0.5), stops, colour))
+        self.rows.append((kind, track, *numbers, drives, kerb, colour))
 
-    def finish(self) -> tuple[Agents, AgentState]:
-        kind, path, s, speed, begins, stops, colour = zip(*self.rows, strict=True) if self.rows else [()] * 7
-        n, shared = len(kind), len(self.paths)
+    def finish(self, route: Path | None = None) -> tuple[Agents, AgentState]:
+        """Everybody so far, with the ego car on `route` (by default the path given at first)."""
+        kind, track, s, speed, begins, drives, kerb, colour = zip(*self.rows, strict=True) if self.rows else [()] * 8
+        n, track, drives = len(kind), np.array(track, int), np.array(drives, bool)
+        route = route or self.ego_path
+        tracks = [*self.tracks, Track.along(route, passages=passages(self.map, route))]
         signals = self.map.place != "rural"
-        everyone = [*self.passages, passages(self.map, self.ego_path)]
-        *lines, own = [[(p.stop_m, p.crossing, p.group) for p in passing if signals] for passing in everyone]
-        drives = np.array([isinstance(p, int) for p in path], bool)
-        paths = [*self.paths, *(p for p in path if not isinstance(p, int))]
-        index = np.where(drives, [p if isinstance(p, int) else 0 for p in path], shared - 1 + np.cumsum(~drives))
-        index = index.astype(int)
-        tables = [_table(p) for p in paths]
-        begin = np.cumsum([0] + [len(t) for t in tables])
-        length = np.array([p.length_m for p in paths])
-        owner = np.append(np.where(drives, index, -1), shared)
+        lines = [[(p.stop_m, p.crossing, p.group) for p in t.passages if signals] for t in tracks]
+        for i, at in zip(track, kerb, strict=True):
+            lines[i] += [at] if at else []
         agents = Agents(
-            tuple(kind), np.array([self.sizes[k] for k in kind], float).reshape(n, 3), np.array(colour, float).reshape(n, 3),
-            np.concatenate([*tables, np.zeros((1, 4))]), begin[index], length[index], np.array(speed, float), drives,
-            Stops.of([*(lines[p] if isinstance(p, int) else q for p, q in zip(path, stops, strict=True)), own]),
-            Yields.between(everyone, owner, self.map.side, signals),
-        )  # fmt: skip
-        return agents, AgentState(np.array(s, float), np.array(begins, float), np.zeros(n))
+            tuple(kind),
+            np.array([self.sizes[k] for k in kind], float).reshape(n, 3),
+            np.array(colour, float).reshape(n, 3),
+            np.array(speed, float),
+            drives,
+            np.array([at is not None for at in kerb], bool),
+            Tracks.of(tracks, self.road_m, self._beside(len(tracks))),
+            Stops.of(lines),
+            Yields.between([t.passages for t in tracks], self.map.side, signals),
+        )
+        return agents, AgentState.begin(np.array(s, float), np.array(begins, float), track)
 
-
-def _table(path: Path) -> np.ndarray:
-    """(L, 4): a sample a metre, with one beyond the end."""
-    s = np.arange(int(np.ceil(path.length_m)) + 1.0)
-    return np.column_stack([path.at(s), np.interp(s, path.s, path.curve_speed_mps)])
+    def _beside(self, n: int) -> np.ndarray:
+        """(n, 2) numbers of the tracks of the lanes to the left and to the right; -1: none."""
+        out = np.full((n, 2), -1)
+        for (road, direction, lane), track in self.lanes.items():
+            inner, outer = (self.lanes.get((road, direction, lane + step), -1) for step in (-1, 1))
+            out[track] = (inner, outer) if self.map.side > 0 else (outer, inner)
+        return out
 
 
 def populate(
@@ -97,11 +139,12 @@ def populate(
     ego_path: Path,
     reached: np.ndarray,
     density: float,
+    duration_s: float,
     rng: np.random.Generator,
-    stage: Callable[[Population], None] | None = None,
-) -> tuple[Agents, AgentState]:
-    """Fill a map around `reached`, the points (n, 2) of its route that the ego car can come to; `stage` may change who is there."""
-    people = Population(road_map, ego_path, reached, rng)
+) -> Population:
+    """Fill a map around `reached`, the points (n, 2) of its route that the ego car can come to, for `duration_s`."""
+    approach = _ARRIVES * _LIMIT_MPS[road_map.place] * duration_s
+    people = Population(road_map, ego_path, reached, rng, float(round(approach)))
     for i, road in enumerate(road_map.roads):
         if road.pavement_m > 0 and rng.random() < 0.5:
             _cyclist(people, i, int(rng.choice([-1, 1])), rng)
@@ -115,27 +158,25 @@ def populate(
                 _walkers(people, i, direction, density, rng)
     for k in range(len(road_map.crossings)):
         _crossers(people, k, rng)
-    if stage:
-        stage(people)
-    return people.finish()
+    return people
 
 
 def _lane(people: Population, i: int, direction: int, lane: int, density: float, rng: np.random.Generator) -> None:
     """Vehicles along a lane, each of which goes straight on or turns at a crossing ahead of it."""
     road_map, road = people.map, people.map.roads[i]
-    start = 0.0 if direction > 0 else road.length_m
-    paths = {(-1, "straight"): people.path(road_map.route(i, direction, lane, start, {}))}
-    straight = people.paths[paths[-1, "straight"]]
-    ahead = {p.crossing: p for p in people.passages[paths[-1, "straight"]]}
+    start, enter = people.begin_s(i, direction), people.approach_m
+    paths = {(-1, "straight"): people.lanes[i, direction, lane]}
+    straight = people.tracks[people.lanes[i, direction, lane]]
+    ahead = {p.crossing: p for p in straight.passages}
     turns = [t for t in ("left", "right") if lane == (0 if road_map.across(t) else road.lanes - 1)]
     turns = [t for t in turns if road_map.across(t) or (i, direction) not in people.cycled]
-    s = np.cumsum(rng.exponential((70 if i or road_map.place == "rural" else 45) / density, 80) + 16) + rng.uniform(
-        -30, 10
-    )
+    mean = (70 if i or road_map.place == "rural" else 45) / density
+    s = np.cumsum(rng.exponential(mean, int(2 * straight.length_m / (mean + 16)) + 10) + 16) + rng.uniform(-30, 10)
     s = s[(s > 6) & (s < straight.length_m - 30)]
+    s = s[(s > enter + 6) | (s < enter - _GATE_M)]  # nobody comes into view right behind the ego car as it sets off
     kinds = rng.choice(list(_FLEET), len(s), p=list(_FLEET.values()))
     limit = _GIVE_WAY_MPS if i and road_map.place == "rural" else _LIMIT_MPS[road_map.place]
-    near = people.near(straight.at(s)[:, :2]) if len(s) else []
+    near = people.near(straight.table[np.maximum(s, enter).astype(int), :2]) if len(s) else []
     for at, kind, close in zip(s, kinds, near, strict=True):
         length = people.sizes[kind][0]
         in_box = any(p.stop_m - 4 < at + length / 2 and at - length / 2 < p.s[-1] for p in ahead.values())
@@ -148,9 +189,10 @@ def _lane(people: Population, i: int, direction: int, lane: int, density: float,
         if choice[0] not in ahead or choice[1] not in turns or ahead[choice[0]].stop_m < at + length / 2 + 4:
             choice = (-1, "straight")
         if choice not in paths:
-            paths[choice] = people.path(road_map.route(i, direction, lane, start, {choice[0]: choice[1]}))
+            path = road_map.route(i, direction, lane, start, {choice[0]: choice[1]})
+            paths[choice] = people.path(path, enter)
         room = min([p.stop_m - at - length / 2 for p in ahead.values() if p.stop_m > at], default=np.inf)
-        people.add(str(kind), paths[choice], float(at), limit * pace, room_m=room)
+        people.drive(str(kind), paths[choice], float(at), limit * pace, room)
 
 
 def _cyclist(people: Population, i: int, direction: int, rng: np.random.Generator) -> None:
@@ -165,7 +207,7 @@ def _cyclist(people: Population, i: int, direction: int, rng: np.random.Generato
         p.turn == -people.map.side for p in passages(people.map, people.ego_path)
     )
     if not in_box and not cut_off and people.near(path.points[0]):
-        people.add("cyclist", people.path(path), 0.0, pace)
+        people.drive("cyclist", people.path(path), 0.0, pace)
         people.cycled.add((i, direction))
 
 
@@ -178,9 +220,8 @@ def _park(people: Population, i: int, direction: int, rng: np.random.Generator) 
     poses = road.at(s, d)
     keep = taken & (gap > 10) & (s > 0) & (s < road.length_m)
     keep[keep] = people.near(poses[keep, :2], _PARKED_REACH_M)
-    for (x, y, yaw), kind in zip(poses[keep], kinds[keep], strict=True):
-        c, n = direction * np.cos(yaw), direction * np.sin(yaw)
-        people.add(str(kind), Path(np.array([[x, y], [x + c, y + n]])), 0.0, 0.0)
+    for pose, kind in zip(poses[keep], kinds[keep], strict=True):
+        people.park(str(kind), pose + (0, 0, 0 if direction > 0 else np.pi))
 
 
 def _walkers(people: Population, i: int, direction: int, density: float, rng: np.random.Generator) -> None:
@@ -201,7 +242,7 @@ def _walkers(people: Population, i: int, direction: int, density: float, rng: np
         until = float(np.clip(s + heading * left[left > 0].min(), max(0, s - 60), min(s + 60, road.length_m)))
         if abs(until - s) > 2 and people.near(road.at(s, d)[:2]):
             line = road.at(np.linspace(s, until, int(abs(until - s)) + 2), d)[:, :2]
-            people.add("pedestrian", Path(line), 0.0, pace)
+            people.walk(Path(line), pace)
 
 
 def _crossers(people: Population, k: int, rng: np.random.Generator) -> None:
@@ -220,4 +261,4 @@ def _crossers(people: Population, k: int, rng: np.random.Generator) -> None:
                 pace = max(
                     rng.uniform(1.1, 1.7), 2 * edge / 11
                 )  # wide roads are crossed briskly, while the light is red
-                people.add("pedestrian", Path(line), 0.0, pace, [(0.4, k, group)])
+                people.walk(Path(line), pace, (0.4, k, group))

@@ -101,7 +101,7 @@ class Renderer:
         agents = self.world.agents
         bodies, casts = build([]), np.zeros((0, 6))
         if len(agents):
-            pose = agents.pose(state.agents.s_m)
+            pose = agents.pose(state.agents)
             offset = pose[:, :2] - ego[:2]
             distance = np.hypot(*offset.T)
             near = (distance < _AGENT_REACH_M) & (offset @ self._heading(ego) > -15)

@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from scipy.spatial import cKDTree
+
+from wamlab.geometry import wrap_angle
 
 SPACING_M = 1.0  # between two samples of a centreline
 CELL_M = 4.0  # of the lookup grid
 KERB_RADIUS_M = 5.0  # of the rounded corners where two roads meet
 PLACES = ("urban", "suburban", "rural")
+MAX_LANES = {"urban": 3, "suburban": 3, "rural": 2}  # in each direction
 _LATERAL_MPS2, _CURVE_BRAKE_MPS2 = 1.9, 1.3  # comfort in a bend, and on the way to it
 _NEAR_TURN_M, _ACROSS_TURN_M = 7.5, 11.0  # radius of a turn to the near side, and of one across the oncoming lanes
 
@@ -98,7 +101,8 @@ class Path:
     def curve_speed_mps(self) -> np.ndarray:
         """(N,) the speed at which all bends ahead can be taken, braking gently: v² = min over s' of v(s')² + 2 b (s' - s)."""
         slope = 2 * _CURVE_BRAKE_MPS2 * self.s
-        square = _LATERAL_MPS2 / np.maximum(np.abs(self.bend), 1e-4) + slope
+        tightest = maximum_filter1d(np.abs(self.bend), 5, mode="nearest")  # a car is no point
+        square = _LATERAL_MPS2 / np.maximum(tightest, 1e-4) + slope
         return np.sqrt(np.minimum.accumulate(square[::-1])[::-1] - slope)
 
     @cached_property
@@ -181,17 +185,19 @@ class RoadMap:
                 continue
             a, sa, b, sb = self.crossings[crossing]
             other, new_direction, new_lane = self.turn(crossing, road, direction, lane, turn)
-            here = abs(self.lane_offset(road, direction, lane))
-            there = abs(self.lane_offset(other, new_direction, new_lane))
-            # both ends lie one radius from the point where the two lanes' middles meet
-            across = self.across(turn)
-            before_m = _ACROSS_TURN_M - there if across else _NEAR_TURN_M + there
-            after_m = _ACROSS_TURN_M - here if across else _NEAR_TURN_M + here
+            s_other = sb if other == b else sa
+            radius = _ACROSS_TURN_M if self.across(turn) else _NEAR_TURN_M
+            before_m, after_m = _tangents(
+                self.roads[road].at(s_cross, self.lane_offset(road, direction, lane)) + (0, 0, (direction < 0) * np.pi),
+                self.roads[other].at(s_other, self.lane_offset(other, new_direction, new_lane))
+                + (0, 0, (new_direction < 0) * np.pi),
+                radius,
+            )
             entry = s_cross - direction * before_m
             if direction * (entry - start_s) < 2.0:
                 continue
             before = self.lane_path(road, direction, lane, start_s, entry)
-            after = self.lane_path(other, new_direction, new_lane, (sb if other == b else sa) + new_direction * after_m)
+            after = self.lane_path(other, new_direction, new_lane, s_other + new_direction * after_m)
             return _resample(np.concatenate([before.points, _bend(before, after), after.points]))
         return _resample(self.lane_path(road, direction, lane, start_s).points)
 
@@ -237,12 +243,21 @@ class RoadMap:
         return np.where(other < KERB_RADIUS_M, corner, near)
 
 
+def _tangents(here: np.ndarray, there: np.ndarray, radius_m: float) -> tuple[float, float]:
+    """Metres before the pose `here` where an arc must begin, and beyond the pose `there` where it ends, to join their lines."""
+    u, v = (np.array([np.cos(yaw), np.sin(yaw)]) for yaw in (here[2], there[2]))
+    along, beyond = np.linalg.solve(np.stack([u, -v], 1), there[:2] - here[:2])  # where the two lines meet
+    tangent = radius_m * np.tan(abs(wrap_angle(there[2] - here[2])) / 2)
+    return float(tangent - along), float(tangent + beyond)
+
+
 def _bend(before: Path, after: Path) -> np.ndarray:
     """A smooth turn between the end of one path and the start of another: a cubic whose ends are tangent to both."""
     p0, p3 = before.points[-1], after.points[0]
     t0 = np.array([np.cos(before.yaw[-1]), np.sin(before.yaw[-1])])
     t3 = np.array([np.cos(after.yaw[0]), np.sin(after.yaw[0])])
-    reach = 0.39 * np.linalg.norm(p3 - p0)  # 4/3 tan(pi/8) / sqrt(2): a quarter circle at a right angle
+    turn = abs(wrap_angle(after.yaw[0] - before.yaw[-1]))
+    reach = np.linalg.norm(p3 - p0) * np.tan(turn / 4) / np.sin(turn / 2) / 1.5  # nearest to an arc
     u = np.linspace(0, 1, 32)[1:-1, None]
     return (
         (1 - u) ** 3 * p0
@@ -281,11 +296,16 @@ def _centreline(
 
 
 def generate_map(
-    rng: np.random.Generator, place: str, side: int = 1, length_m: float = 560.0, arm_m: float = 150.0
+    rng: np.random.Generator,
+    place: str,
+    side: int = 1,
+    length_m: float = 600.0,
+    arm_m: float = 150.0,
+    lanes: int | None = None,
 ) -> RoadMap:
     """A road map of the given place. `length_m` is that of the main road; the others reach `arm_m` to both sides of it.
 
-    Deterministic for the state of `rng`.
+    Deterministic for the state of `rng`. `lanes` of the main road in each direction; None: as the place has it.
     """
     sections = {
         #              lanes              lane_m        parking pavement  curvature  crossings
@@ -293,13 +313,15 @@ def generate_map(
         "suburban": (rng.choice([1, 1, 2]), 3.4, 2.2 * rng.integers(0, 2), 1.8, 0.02, 2),
         "rural": (1, 3.5, 0.0, 0.0, 0.022, 1),
     }
-    lanes, lane_m, parking_m, pavement_m, max_curvature, max_crossings = sections[place]
+    usual, lane_m, parking_m, pavement_m, max_curvature, max_crossings = sections[place]
+    lanes = usual if lanes is None else lanes
     points, heading, curvature = _centreline(rng, length_m, max_curvature)
     centre = str(rng.choice(["double", "solid", "dashed"])) if lanes < 2 else "double"
     main = Road(points, heading, curvature, int(lanes), lane_m, parking_m, pavement_m, centre, np.zeros((0, 2)))
     roads, crossings = [main], []
-    places_s = 120.0 + 140.0 * np.arange(3) + rng.uniform(-25, 25, 3)
-    for s in places_s[: rng.integers(1 if place != "rural" else 0, max_crossings + 1)]:
+    slots = int((length_m - 180) // 140)
+    places_s = 150.0 + 140.0 * np.arange(slots) + rng.uniform(-25, 25, slots)
+    for s in places_s[: rng.integers(1 if place != "rural" else 0, max_crossings * slots // 3 + 1)]:
         x, y, yaw = main.at(s)
         if abs(main.curvature[int(s)]) > 0.01:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -94,17 +95,21 @@ class BrakeAndSwerve:
 
     def _first_hit_s(self, state: State, pose: np.ndarray) -> np.ndarray:
         """(M,) when each path (M, T, 3) first touches somebody, inf if never; the others keep their paths and speeds."""
-        agents, box = self.world.agents, ego_box(pose)
-        now = agents.pose(state.agents.s_m)
+        agents, others, box = self.world.agents, state.agents, ego_box(pose)
+        now = agents.pose(others)
         near = np.flatnonzero(np.hypot(*(now[:, :2] - box[0, 0, :2]).T) < _SEEN_M)
         # long enough for what happens between two looks
-        sweep_m = np.outer(state.agents.speed_mps[near], [_CHECK_S / 2, 0])
+        sweep_m = np.outer(others.speed_mps[near], [_CHECK_S / 2, 0])
         half = self.check.half_m[near] + _MARGIN_M / 2 + sweep_m
         own = EGO_HALF_M + _MARGIN_M / 2 + [state.ego.speed_mps * _CHECK_S / 2, 0]
         hits = np.zeros(box.shape[:2], bool)
         for k, t in enumerate(_TIMES_S):
-            s = np.minimum(state.agents.s_m + state.agents.speed_mps * t, agents.length_m)[near]
-            hits[:, k] = overlap(box[:, k, None], own, agents.pose(s, near), half).any(1)
+            then = replace(
+                others,
+                s_m=np.minimum(others.s_m + others.speed_mps * t, agents.tracks.length_m[others.track]),
+                change_s=others.change_s + t,
+            )
+            hits[:, k] = overlap(box[:, k, None], own, agents.pose(then, near), half).any(1)
         return np.where(hits.any(1), _TIMES_S[hits.argmax(1)], np.inf)
 
 

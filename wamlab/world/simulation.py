@@ -6,7 +6,7 @@ Everything follows from a `SceneSpec`; a step uses no randomness, so a scene can
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -15,29 +15,24 @@ from wamlab.errors import HorizonTooLong, InvalidAction, InvalidParameter, Unkno
 from wamlab.geometry import to_ego_frame
 from wamlab.types import COMMANDS
 from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, REAR_AXLE_TO_CENTRE_M, Driver, EgoState, step_bicycle
+from wamlab.world.following import COMFORT_MPS2, PROBES_M, clearance, idm, patience
 from wamlab.world.junction import AMBER_S, CYCLE_S, GREEN_S, Passage, passages
-from wamlab.world.population import populate
-from wamlab.world.road import PLACES, Path, RoadMap, generate_map
+from wamlab.world.lanes import move_over
+from wamlab.world.population import Population, populate
+from wamlab.world.road import MAX_LANES, PLACES, Path, RoadMap, generate_map
 from wamlab.world.scenery import Scenery, make_scenery
-from wamlab.world.traffic import (
-    PROBES_M,
-    Agents,
-    AgentState,
-    EgoView,
-    Observation,
-    clearance,
-    idm,
-    observe,
-    patience,
-    step_agents,
-)
+from wamlab.world.traffic import DECIDE_STEPS, Agents, AgentState, EgoView, Observation, observe, step_agents
 from wamlab.world.weather import TIMES, WEATHERS, Look, make_look
 
 STEP_S = 1 / 12
 KEYFRAME_STEPS = 6  # keyframes at 2 Hz
 WARM_UP_STEPS = 36
+MAX_DENSITY = 3.0
 _FRONT_M = REAR_AXLE_TO_CENTRE_M + EGO_LENGTH_M / 2  # of the car, from the rear axle
 _LIMIT_MPS = {"urban": 10.5, "suburban": 12.0, "rural": 15.5}
+_CHANGES_LANES = (
+    0.4  # share of scenes straight on a road of several lanes in which the ego car would like to change lanes
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +43,7 @@ class SceneSpec:
         seed: decides all that the other fields leave open.
         explore: the driver covers a wide range of steering and speed instead of driving neatly.
         side: +1 right-hand traffic, -1 left-hand traffic. density: of traffic, 1 is normal.
+        lanes: of the main road in each direction, 1 to 3, in rural places to 2; None: as the place has it.
     """
 
     seed: int
@@ -59,6 +55,7 @@ class SceneSpec:
     side: int = 1
     density: float = 1.0
     duration_s: float = 20.0
+    lanes: int | None = None
 
     def __post_init__(self) -> None:
         chosen = {"place": PLACES, "time": TIMES, "weather": WEATHERS, "turn": COMMANDS}
@@ -68,10 +65,15 @@ class SceneSpec:
                 raise UnknownName(kind, value, known)
         if self.side not in (-1, 1):
             raise InvalidParameter(f"side must be 1 (right-hand traffic) or -1 (left-hand), not {self.side!r}")
+        if not (isinstance(self.seed, int | np.integer) and self.seed >= 0):
+            raise InvalidParameter(f"seed must be an integer of 0 or more, not {self.seed!r}")
         if not 0 < self.duration_s <= 60:
             raise InvalidParameter(f"duration_s must be in (0, 60], not {self.duration_s!r}")
-        if not self.density > 0:
-            raise InvalidParameter(f"density must be positive, not {self.density!r}")
+        if not 0 < self.density <= MAX_DENSITY:
+            raise InvalidParameter(f"density must be in (0, {MAX_DENSITY:g}], not {self.density!r}")
+        most = MAX_LANES[self.place]
+        if self.lanes is not None and self.lanes not in range(1, most + 1):
+            raise InvalidParameter(f"lanes must be 1 to {most} in {self.place} places, or None, not {self.lanes!r}")
 
     @property
     def description(self) -> str:
@@ -109,37 +111,42 @@ class World:
         return self.driver.path
 
     @lru_cache(maxsize=2)  # noqa: B019 - driving and stepping look at the same state
-    def _observe(self, state: State) -> tuple[float, float, Observation]:
-        """Where the ego car is on its route (metres along it and to its left), and what everybody sees."""
+    def _observe(self, state: State, reactive: bool) -> tuple[float, float, Observation | None]:
+        """Where the ego car is on its route (metres along it and to its left), and what everybody sees, at the steps when they look."""
         ego = state.ego
         s, aside = (float(v) for v in self.route.project(np.array([ego.x_m, ego.y_m])))
-        front = s + _FRONT_M if abs(aside) < 3 else np.inf  # off its route, the car is an obstacle and no more
-        view = EgoView(ego.pose, ego.speed_mps, front)
+        if round(state.time_s / STEP_S) % DECIDE_STEPS:
+            return s, aside, None
+        view = EgoView(ego.pose, ego.speed_mps, s, aside) if reactive else None
         return s, aside, observe(self.agents, state.agents, state.time_s, view, self.signal_offsets)
 
     def drive(self, state: State) -> tuple[float, float]:
         """The scripted driver's steering-wheel angle (rad) and acceleration (m/s²) in this state."""
-        s, aside, seen = self._observe(state)
-        ego, path, boxes = state.ego, self.route, seen.boxes
-        steering = self.driver.steer(ego, s, aside, state.time_s, STEP_S)
+        s, aside, seen = self._observe(state, True)
+        ego, path, driver = state.ego, self.route, self.driver
+        steering = driver.steer(ego, s, aside, state.time_s, STEP_S)
+        if seen is None:
+            return steering, ego.accel_mps2
+        boxes = seen.boxes
         probes = path.at(s + _FRONT_M + PROBES_M)[None]
         gap, who = clearance(probes, np.array([EGO_WIDTH_M / 2]), boxes, np.array([len(boxes.speed_mps) - 1]))
         along = np.cos(boxes.pose[who, 2] - probes[0, 0, 2]) * boxes.speed_mps[who]
         gap, leader = patience(gap, along, boxes.speed_mps[who]), max(0.0, float(along[0]))
-        waits = self.agents.by_ego.gap_m(seen.front_m, seen.length_m, seen.speed_mps, seen.held_m)
-        halt = min(seen.held_m[-1], waits[-1])
-        if halt < gap[0]:
-            gap, leader = np.array([halt]), 0.0
-        wanted = min(self.driver.desired_speed_mps(state.time_s, s), max(0.0, path.length_m - s - 5.0))
-        return steering, float(idm(np.array([ego.speed_mps]), wanted, gap, leader)[0])
+        if seen.halt_m[-1] < gap[0]:
+            gap, leader = seen.halt_m[-1:], 0.0
+        wanted = min(driver.desired_speed_mps(state.time_s, s), max(0.0, path.length_m - s - 5.0))
+        accel = float(idm(np.array([ego.speed_mps]), wanted, gap, leader, driver.comfort_mps2)[0])
+        return steering, min(accel, driver.pedal_mps2(state.time_s, ego.speed_mps))
 
     def step(self, state: State, steering_rad: float, accel_mps2: float, reactive: bool = True) -> State:
-        """The state `STEP_S` later. `reactive=False`: the others do not see the ego car."""
+        """The state `STEP_S` later. `reactive=False`: the others do not see the ego car.
+
+        Raises `InvalidAction` for NaN or infinity.
+        """
+        if not (np.isfinite(steering_rad) and np.isfinite(accel_mps2)):
+            raise InvalidAction(f"an action must be finite, not steering {steering_rad} rad, {accel_mps2} m/s²")
         ego = step_bicycle(state.ego, steering_rad, accel_mps2, STEP_S)
-        if reactive:
-            seen = self._observe(state)[2]
-        else:
-            seen = observe(self.agents, state.agents, state.time_s, None, self.signal_offsets)
+        seen = self._observe(state, reactive)[2]
         agents = step_agents(self.agents, state.agents, seen, state.time_s, STEP_S, self.signal_offsets)
         return State(state.time_s + STEP_S, ego, agents)
 
@@ -207,44 +214,71 @@ def make_world(spec: SceneSpec) -> World:
     streams = np.random.SeedSequence(spec.seed).spawn(5)
     rng_map, rng_look, rng_scenery, rng_ego, rng_traffic = (np.random.default_rng(s) for s in streams)
     top = 1.15 * _LIMIT_MPS[spec.place]  # nobody's scene ends at the end of the road
-    length, arm = max(560.0, 240 + top * spec.duration_s), 150.0
+    length, arm = max(600.0, 280 + top * spec.duration_s), 150.0
     if spec.turn != "straight":
         arm = max(arm, 60 + top * (spec.duration_s - 7))
     for _ in range(50):
-        road_map = generate_map(rng_map, spec.place, spec.side, length, arm)
+        road_map = generate_map(rng_map, spec.place, spec.side, length, arm, spec.lanes)
         if spec.turn == "straight" or road_map.crossings:
             break
     look = make_look(spec.time, spec.weather, rng_look)
     scenery = make_scenery(road_map, look, rng_scenery)
     speed = _LIMIT_MPS[spec.place] * rng_ego.uniform(0.8, 1.1) * (0.85 if spec.weather in ("rain", "fog") else 1.0)
     path = _ego_path(spec, road_map, rng_ego)
-    drift = (rng_ego.uniform(0.35, 0.7), rng_ego.uniform(0.3, 0.6), rng_ego.uniform(0.15, 0.5))
-    driver = Driver(
-        path,
-        float(speed),
-        *(map(float, drift) if spec.explore else (0.05, 0.05, 0.0)),
-        rng_ego.uniform(0, 2 * np.pi, 8),
-    )
+    lively = [float(rng_ego.uniform(*r)) for r in ((0.35, 0.7), (0.3, 0.6), (0.2, 0.6), (4.0, 6.0))]
+    drift = (*lively, 3.0) if spec.explore else (0.05, 0.05, 0.0, 0.0, COMFORT_MPS2)
+    driver = Driver(path, float(speed), *drift, rng_ego.uniform(0, 2 * np.pi, 11))
     x, y, yaw = path.at(2.0)
     ego = EgoState(float(x), float(y), float(yaw), driver.desired_speed_mps(0.0, 2.0) * 0.9)
 
     passing = passages(road_map, path)
     offsets = _signal_offsets(passing, len(road_map.crossings), speed, rng_ego)
     reach = path.s < 30 + top * spec.duration_s
-    agents, others = populate(road_map, path, path.points[reach], spec.density, rng_traffic)
-    for k in range(
-        -WARM_UP_STEPS, 0
-    ):  # the others get going, until they drive as they would; then the ego car joins them
-        seen = observe(agents, others, k * STEP_S, None, offsets)
+    people = populate(road_map, path, path.points[reach], spec.density, spec.duration_s, rng_traffic)
+    agents, others = people.finish()
+    # the others get going, until they drive as they would; then the ego car joins them
+    for k in range(-WARM_UP_STEPS, 0):
+        seen = None if k % DECIDE_STEPS else observe(agents, others, k * STEP_S, None, offsets)
         others = step_agents(agents, others, seen, k * STEP_S, STEP_S, offsets)
     start = State(0.0, ego, _make_room(agents, others, path, ego))
-    return World(spec, road_map, look, scenery, agents, driver, offsets, start)
+    world = World(spec, road_map, look, scenery, agents, driver, offsets, start)
+    if spec.turn == "straight" and rng_ego.random() < _CHANGES_LANES:
+        world = _with_lane_change(world, people, rng_ego)
+    return world
+
+
+def _with_lane_change(world: World, people: Population, rng: np.random.Generator) -> World:
+    """The same scene, but the ego car's route moves over to a lane beside it, where it first may: found by driving so far."""
+    earliest, way_s, left = rng.uniform(0.5, 0.5 * world.spec.duration_s), rng.uniform(3.0, 4.5), rng.random() < 0.5
+    agents, state = world.agents, world.start
+    tracks = agents.tracks
+    while state.time_s < world.spec.duration_s - way_s:
+        s, _, seen = world._observe(state, True)
+        if seen is not None and state.time_s >= earliest:
+            way = way_s * max(state.ego.speed_mps, 7.0)
+            lane = tracks.lane[tracks.sample(np.array([s]), np.array([agents.ego_track]))[0]]
+            for target in tracks.beside[lane, :: 1 if left else -1] if lane >= 0 else ():
+                if target >= 0 and _may_move_over(agents, seen, s, way, target):
+                    aside = (1 if target == tracks.beside[lane, 0] else -1) * world.map.roads[0].lane_m
+                    route = move_over(world.route, s + 2.0, way, aside)
+                    return replace(world, agents=people.finish(route)[0], driver=replace(world.driver, path=route))
+        state = world.step(state, *world.drive(state))
+    return world
+
+
+def _may_move_over(agents: Agents, seen: Observation, s: float, way_m: float, target: int) -> bool:
+    """Is there room for the ego car in the lane `target`, and no crossing until it is there?"""
+    along = s + way_m * np.array([0.0, 0.5, 1.0]) + 2.0
+    if not agents.tracks.clear[agents.tracks.sample(along, np.full(3, agents.ego_track))].all():
+        return False
+    ego = np.array([len(seen.drivers)])
+    return bool(seen.lanes.safe(ego, *seen.lanes.around(np.array([target]), ego))[0])
 
 
 def _ego_path(spec: SceneSpec, road_map: RoadMap, rng: np.random.Generator) -> Path:
     """The lane-level route, from somewhere before the crossing where the car turns, or from somewhere outside of all crossings."""
     road = road_map.roads[0]
-    lane, start = int(rng.integers(0, road.lanes)), rng.uniform(20, 110)
+    lane, start = int(rng.integers(0, road.lanes)), rng.uniform(60, 140)
     if spec.turn == "straight" or not road_map.crossings:
         for s, half in road.crossings:
             if s - half - 40 < start < s + half + 6:
@@ -269,7 +303,7 @@ def _make_room(agents: Agents, state: AgentState, path: Path, ego: EgoState) -> 
     """Take away the vehicles that are where the ego car starts, or too near to it to brake."""
     if not len(agents):
         return state
-    pose = agents.pose(state.s_m)
+    pose = agents.pose(state)
     x, y = to_ego_frame(pose[:, :2], ego.pose).T
     s, aside = path.project(pose[:, :2])
     half = agents.size_m[:, 0] / 2
@@ -279,4 +313,4 @@ def _make_room(agents: Agents, state: AgentState, path: Path, ego: EgoState) -> 
     room = 7 + half + np.maximum(faster, 0) / 4
     gap = np.where(in_front, s - 2.0 - _FRONT_M, -x - EGO_LENGTH_M / 2)
     taken = agents.drives & (in_front | behind) & (gap < room)
-    return AgentState(np.where(taken, np.inf, state.s_m), np.where(taken, 0, state.speed_mps), state.accel_mps2)
+    return replace(state, s_m=np.where(taken, np.inf, state.s_m), speed_mps=np.where(taken, 0, state.speed_mps))

@@ -1,20 +1,24 @@
-"""How the others move: intelligent driver model, signals, giving way, pedestrians. Who they are is `population`; no drawing."""
+"""How the others move: following, signals, giving way, lane changes, pedestrians. Who they are is `population`; no drawing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, REAR_AXLE_TO_CENTRE_M
+from wamlab.world.following import PROBES_M, Boxes, clearance, covered, idm, patience
 from wamlab.world.junction import AMBER_S, CYCLE_S, GREEN_S, Stops, Yields, phase_s
 from wamlab.world.junction import signal as signal
+from wamlab.world.lanes import CHANGE_S, COOLDOWN_S, LEAST_MPS, Occupants, choose, moving_over, passed_s, way_m
+from wamlab.world.tracks import Tracks
 
-PROBES_M = np.arange(1.0, 46.0, 2.0)  # where a driver looks, metres from the front along the path
-_SIDE_M = 0.25  # room on both sides
+DECIDE_STEPS, LANE_STEPS = 2, 6  # everybody looks and decides at every second step, about lanes at every sixth
+_ON_ROUTE_M = 3.0  # farther from its route, the ego car is an obstacle and no more
+_EGO_AHEAD_M = 20.0  # so early one sees that it is about to change lanes
+_LOOKS_OUT_S = 3.0  # nobody steps in front of a car that will be there within it
 _NOWHERE_M = -1e4
-_BRAKE_MPS2, _COMFORT_MPS2, _STANDSTILL_M, _HEADWAY_S = 2.2, 1.6, 2.5, 1.2
 
 CATEGORY = {
     "sedan": "vehicle.car", "hatchback": "vehicle.car", "suv": "vehicle.car", "van": "vehicle.car", "truck": "vehicle.truck",
@@ -22,54 +26,84 @@ CATEGORY = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Boxes:
-    """m footprints: pose (m, 3) of their middles, half (m, 2) length and width, speed_mps (m,)."""
+@dataclass(frozen=True, eq=False)
+class AgentState:
+    """N others at one instant.
 
-    pose: np.ndarray
-    half: np.ndarray
+    Attributes:
+        s_m: (N,) metres along the track (inf: has left the map). speed_mps: (N,). accel_mps2: (N,) what led here.
+        track: (N,) number of the track that each follows; another one after a change of lanes.
+        from_m, change_s: (N,) the latest change of lanes: metres to the left of the new lane where it began, and how far it has gone on.
+    """
+
+    s_m: np.ndarray
     speed_mps: np.ndarray
+    accel_mps2: np.ndarray
+    track: np.ndarray
+    from_m: np.ndarray
+    change_s: np.ndarray
+
+    @staticmethod
+    def begin(s_m: np.ndarray, speed_mps: np.ndarray, track: np.ndarray) -> AgentState:
+        """Everybody in the middle of their track, and free to change lanes."""
+        zero = np.zeros(len(s_m))
+        return AgentState(s_m, speed_mps, zero, track, zero, zero + CHANGE_S + COOLDOWN_S)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Agents:
     """N others; all that does not change while they move.
 
     Attributes:
         kind: N names of `vehicle_templates`. size_m: (N, 3) length, width, height. colour: (N, 3).
-        table: (M, 4) all paths one after another, a sample a metre: x, y, yaw, and the speed that the bends ahead allow.
-        first: (N,) each agent's first sample. length_m: (N,) of the paths.
         speed_mps: (N,) wanted. drives: (N,) bool, follows the intelligent driver model (else walks or is parked).
-        stops: (N + 1 rows) the stop lines on each path, those of a walker being kerbs; the last row is the ego car's.
-        yields: who gives way to whom; number N is the ego car.
+        crosses: (N,) bool, walks across a road.
+        tracks: P lines to move along, the last of which is the ego car's route. stops: the stop lines on each (P rows), those of a
+            walker being kerbs. yields: which track gives way to which.
     """
 
     kind: tuple[str, ...]
     size_m: np.ndarray
     colour: np.ndarray
-    table: np.ndarray
-    first: np.ndarray
-    length_m: np.ndarray
     speed_mps: np.ndarray
     drives: np.ndarray
+    crosses: np.ndarray
+    tracks: Tracks
     stops: Stops
     yields: Yields
 
     def __len__(self) -> int:
         return len(self.kind)
 
-    def pose(self, s: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Positions (n,) along the paths -> poses (n, 3). Who has left the map (s is inf) is far away from everything."""
-        return np.where(np.isfinite(s)[:, None], self._along(s, rows)[:, :3], (_NOWHERE_M, _NOWHERE_M, 0.0))
+    def pose(self, state: AgentState, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Poses (n, 3) of the middles. Who has left the map, or not yet come to it, is far away from everything."""
+        s = state.s_m[rows]
+        inside = np.isfinite(s) & (s >= self.tracks.enter_m[state.track[rows]])
+        return np.where(inside[:, None], self._poses(state, rows), (_NOWHERE_M, _NOWHERE_M, 0.0))
 
-    def _along(self, s: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
-        """Positions (n, ...) along the paths of n agents -> rows (n, ..., 4) of the table."""
-        shape = (-1, *[1] * (s.ndim - 1))
-        length = self.length_m[rows].reshape(shape)
-        s = np.minimum(np.maximum(s, 0.0), length)
-        i = np.minimum(s, np.maximum(np.ceil(length) - 1, 0)).astype(int)
-        share, i = (s - i)[..., None], i + self.first[rows].reshape(shape)
-        return self.table[i] * (1 - share) + self.table[i + 1] * share
+    def indicators(self, state: AgentState) -> np.ndarray:
+        """(N,) +1 who moves over to the left, -1 to the right, else 0."""
+        return np.where(state.change_s < CHANGE_S, -np.sign(state.from_m), 0.0).astype(int)
+
+    def _poses(self, state: AgentState, rows: np.ndarray | slice) -> np.ndarray:
+        pose = self.tracks.at(state.s_m[rows], state.track[rows])[:, :3]
+        return self._move_over(state, rows, pose[:, None], np.zeros((1, 1)))[:, 0]
+
+    def _move_over(
+        self, state: AgentState, rows: np.ndarray | slice, poses: np.ndarray, ahead_m: np.ndarray
+    ) -> np.ndarray:
+        """Poses (n, K, >= 3) on the tracks, `ahead_m` (n or 1, K) of agents -> the same beside the tracks for those who change lanes."""
+        moving = np.flatnonzero(state.change_s[rows] < CHANGE_S)
+        if len(moving):
+            start, gone, speed = (v[rows][moving, None] for v in (state.from_m, state.change_s, state.speed_mps))
+            aside, angle = moving_over(start, gone, speed, ahead_m if len(ahead_m) == 1 else ahead_m[moving])
+            x, y, yaw = (poses[moving, :, c] for c in range(3))
+            poses[moving, :, :3] = np.stack([x - aside * np.sin(yaw), y + aside * np.cos(yaw), yaw + angle], -1)
+        return poses
+
+    @cached_property
+    def ego_track(self) -> int:
+        return len(self.tracks.first) - 1
 
     @cached_property
     def drivers(self) -> np.ndarray:
@@ -81,190 +115,179 @@ class Agents:
 
     @cached_property
     def crossers(self) -> np.ndarray:
-        """Walkers who cross a road."""
-        return np.flatnonzero(~self.drives & (self.stops.at_m[:-1] > 0).any(1))
-
-    @cached_property
-    def on_road(self) -> np.ndarray:
-        """Who can be in somebody's way."""
-        return np.concatenate([self.drivers, self.crossers])
+        return np.flatnonzero(self.crosses)
 
     @cached_property
     def looks_m(self) -> np.ndarray:
-        """(drivers, 1 + K): where each driver looks, metres from the vehicle's middle: here, and `PROBES_M` from its front."""
-        ahead = self.size_m[self.drivers, :1] / 2 + PROBES_M
-        return np.concatenate([np.zeros((len(ahead), 1)), ahead], 1)
+        """(N, 1 + K): where a driver looks, metres from the vehicle's middle: here, and `PROBES_M` from its front."""
+        return np.concatenate([np.zeros((len(self), 1)), self.size_m[:, :1] / 2 + PROBES_M], 1)
 
-    @cached_property
-    def to_others(self) -> Yields:
-        """How the agents give way."""
-        return self.yields[self.yields.who < len(self)]
+    @lru_cache(maxsize=4)  # noqa: B019 - another one only when somebody has changed lanes
+    def _giving_way(self, track: bytes) -> Yields:
+        return self.yields.among(np.append(np.frombuffer(track, int), self.ego_track))
 
-    @cached_property
-    def by_ego(self) -> Yields:
-        """How the ego car does."""
-        return self.yields[self.yields.who == len(self)]
-
-
-@dataclass(frozen=True)
-class AgentState:
-    """(N,) metres along the path (inf: has left the map), speed, and the acceleration that led here."""
-
-    s_m: np.ndarray
-    speed_mps: np.ndarray
-    accel_mps2: np.ndarray
+    def giving_way(self, state: AgentState) -> Yields:
+        """Who gives way to whom now; number N is the ego car."""
+        return self._giving_way(state.track.tobytes())
 
 
 @dataclass(frozen=True)
 class EgoView:
-    """The ego car as the others see it: pose (x_m, y_m, yaw_rad) of the rear axle, speed, metres along its route of its front."""
+    """The ego car as the others see it: pose (x_m, y_m, yaw_rad) and position (s_m along its route, aside_m to the left) of its rear
+    axle, and its speed."""
 
     pose: tuple[float, float, float]
     speed_mps: float
-    front_m: float
+    s_m: float
+    aside_m: float
+
+    @property
+    def front_m(self) -> float:
+        """Metres of its front along the route; inf if it has left it."""
+        return self.s_m + REAR_AXLE_TO_CENTRE_M + EGO_LENGTH_M / 2 if abs(self.aside_m) < _ON_ROUTE_M else np.inf
 
 
-def idm(speed: np.ndarray, wanted: np.ndarray, gap: np.ndarray, leader: np.ndarray) -> np.ndarray:
-    """Acceleration of the intelligent driver model (Treiber, Hennecke, Helbing 2000, eq. 3), m/s², for gaps in metres.
-
-    Braking stays near what is needed: the free-road term above -2.5 m/s², the sum not far below what stops a metre before the obstacle.
-    """
-    closing = speed * (speed - leader) / (2 * np.sqrt(_COMFORT_MPS2 * _BRAKE_MPS2))
-    desired = _STANDSTILL_M + np.maximum(0, speed * _HEADWAY_S + closing)
-    free = np.maximum(_COMFORT_MPS2 * (1 - (speed / np.maximum(wanted, 0.1)) ** 4), -2.5)
-    needed = np.maximum(speed**2 - leader**2, 0) / (2 * np.maximum(gap - 1.0, 0.3))
-    floor = np.maximum(-7.0, -1.5 - 1.5 * needed)
-    return np.clip(free - _COMFORT_MPS2 * (desired / np.maximum(gap, 0.3)) ** 2, floor, _COMFORT_MPS2)
-
-
-def patience(gap: np.ndarray, along: np.ndarray, speed: np.ndarray) -> np.ndarray:
-    """The gap (m) as a driver takes it: something that moves at `speed` across the path or towards us (`along` < 0) will soon be gone."""
-    return gap + np.where((along < 0.3 * speed) & (speed > 2.5), np.clip(gap / 6 - 0.67, 0, 1) * 1.2 * speed, 0.0)
-
-
-def clearance(
-    probes: np.ndarray, half_width: np.ndarray, boxes: Boxes, own: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """First obstacle on each of n paths.
-
-    Args:
-        probes: (n, K, 3) poses ahead at the first K of `PROBES_M`. half_width: (n,). own: (n,) index of each prober's own box, -1: none.
-
-    Returns:
-        gap to the obstacle (n,) (inf: free) and its index (n,) (-1: none).
-    """
-    n, k = probes.shape[:2]
-    gap, who = np.full(n, np.inf), np.full(n, -1)
-    x, y, yaw = boxes.pose.T
-    coarse = probes[:, min(3, k - 1) :: 6]  # every probe is within 6 m of one of these
-    reach = 6.0 + boxes.half.sum(1) + half_width.max(initial=0) + _SIDE_M
-    near = ((coarse[..., :1] - x) ** 2 + (coarse[..., 1:2] - y) ** 2 < reach**2).any(1)
-    rows = np.flatnonzero(own >= 0)
-    near[rows, own[rows]] = False
-    i, j = np.nonzero(near)
-    if not len(i):
-        return gap, who
-    # distance from each probe to the footprint, in the footprint's frame
-    dx, dy = probes[i, :, 0] - x[j, None], probes[i, :, 1] - y[j, None]
-    c, s = np.cos(yaw)[j, None], np.sin(yaw)[j, None]
-    u = np.maximum(np.abs(dx * c + dy * s) - boxes.half[j, :1], 0)
-    v = np.maximum(np.abs(dy * c - dx * s) - boxes.half[j, 1:], 0)
-    blocked = u * u + v * v < ((half_width + _SIDE_M) ** 2)[i, None]
-    pairs = np.flatnonzero(blocked.any(1))
-    first = blocked[pairs].argmax(1)
-    i, j = i[pairs], j[pairs]
-    heading = probes[i, first, 2]
-    ahead = -dx[pairs, first] * np.cos(heading) - dy[pairs, first] * np.sin(heading)
-    turn = yaw[j] - heading
-    extent = boxes.half[j, 0] * np.abs(np.cos(turn)) + boxes.half[j, 1] * np.abs(np.sin(turn))
-    at = PROBES_M[first]
-    distance = np.maximum(at + np.clip(ahead - extent, -2.0, 2.0), 0.1)
-    order = np.argsort(-distance, kind="stable")  # the nearest is written last
-    gap[i[order]], who[i[order]] = distance[order], j[order]
-    return gap, who
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Observation:
     """What everybody reacts to at one instant.
 
     Attributes:
-        boxes: footprints of `agents.on_road` and last, if it is to be seen, the ego car.
-        front_m, length_m, speed_mps, held_m: (N + 1,) of the agents and the ego car: metres of the front along the path, length,
-            speed, and metres to the stop line that holds it (inf: none).
+        drivers: (D,) numbers of those who drive and have not left the map.
+        boxes: footprints of the drivers, of those who cross, and last, if it is to be seen, of the ego car.
+        front_m: (N + 1,) metres of the agents' and the ego car's fronts along their tracks.
+        halt_m: (N + 1,) metres to where each must halt, for a signal or to give way; inf: nowhere.
+        lanes: those in lanes: the drivers, and last, if it is to be seen, the ego car.
     """
 
+    drivers: np.ndarray
     boxes: Boxes
     front_m: np.ndarray
-    length_m: np.ndarray
-    speed_mps: np.ndarray
-    held_m: np.ndarray
+    halt_m: np.ndarray
+    lanes: Occupants
 
 
 def observe(agents: Agents, state: AgentState, time_s: float, ego: EgoView | None, offsets: np.ndarray) -> Observation:
     """Look at everybody. With `ego=None` the ego car is not there."""
-    rows = agents.on_road
-    pose, speed = agents.pose(state.s_m[rows], rows), state.speed_mps[rows]
-    half = agents.size_m[rows, :2] / 2
-    reach = 0.75 * speed  # where a pedestrian will be in a moment is taken, too
-    reach[: len(agents.drivers)] = 0
-    pose[:, 0] += reach * np.cos(pose[:, 2])
-    pose[:, 1] += reach * np.sin(pose[:, 2])
-    half[:, 0] += reach
-    front, own_speed = np.inf, 0.0
+    drivers = agents.drivers[np.isfinite(state.s_m[agents.drivers])]
+    rows = np.concatenate([drivers, agents.crossers])
+    pose, speed, half = agents._poses(state, rows), state.speed_mps[rows], agents.size_m[rows, :2] / 2
+    d = len(drivers)
+    walkers = Boxes(pose[d:], half[d:], speed[d:]).stretched(1.5)  # where they will be in a moment is taken, too
+    pose[d:], half[d:] = walkers.pose, walkers.half
     if ego is not None:
         x, y, yaw = ego.pose
         centre = (x + REAR_AXLE_TO_CENTRE_M * np.cos(yaw), y + REAR_AXLE_TO_CENTRE_M * np.sin(yaw), yaw)
         pose, speed = np.vstack([pose, centre]), np.append(speed, ego.speed_mps)
         half = np.vstack([half, (EGO_LENGTH_M / 2, EGO_WIDTH_M / 2)])
-        front, own_speed = ego.front_m, ego.speed_mps
+    front, own_speed = (ego.front_m, ego.speed_mps) if ego else (np.inf, 0.0)
     length = np.append(agents.size_m[:, 0], EGO_LENGTH_M)
     fronts, speeds = np.append(state.s_m + agents.size_m[:, 0] / 2, front), np.append(state.speed_mps, own_speed)
-    held = agents.stops.gap_m(fronts, speeds, time_s, offsets)
-    return Observation(Boxes(pose, half, speed), fronts, length, speeds, held)
+    held = agents.stops[np.append(state.track, agents.ego_track)].gap_m(fronts, speeds, time_s, offsets)
+    waits = agents.giving_way(state).gap_m(fronts, length, speeds, held)
+    lanes = _occupants(agents, state, drivers, ego)
+    return Observation(drivers, Boxes(pose, half, speed), fronts, np.minimum(held, waits), lanes)
+
+
+def _occupants(agents: Agents, state: AgentState, drivers: np.ndarray, ego: EgoView | None) -> Occupants:
+    tracks, s, track = agents.tracks, state.s_m[drivers], state.track[drivers]
+    i = tracks.sample(s, track)
+    leaves = np.where(state.from_m[drivers] > 0, tracks.beside[track, 0], tracks.beside[track, 1])
+    leaves = np.where(state.change_s[drivers] < CHANGE_S, leaves, -1)
+    lane, road_m = np.stack([tracks.lane[i], leaves], -1), tracks.road_m[i] + s % 1.0
+    length, speed, wanted = agents.size_m[drivers, 0], state.speed_mps[drivers], agents.speed_mps[drivers]
+    if ego is not None:
+        route = np.full(2, agents.ego_track)
+        here, soon = tracks.sample(ego.s_m + REAR_AXLE_TO_CENTRE_M + np.array([0.0, _EGO_AHEAD_M]), route)
+        lane = np.vstack([lane, tracks.lane[[here, soon]]])
+        road_m, length = np.append(road_m, tracks.road_m[here]), np.append(length, EGO_LENGTH_M)
+        speed, wanted = np.append(speed, ego.speed_mps), np.append(wanted, max(10.0, ego.speed_mps))
+    return Occupants(lane, road_m, length, speed, wanted)
 
 
 def step_agents(
-    agents: Agents, state: AgentState, seen: Observation, time_s: float, dt_s: float, offsets: np.ndarray
+    agents: Agents, state: AgentState, seen: Observation | None, time_s: float, dt_s: float, offsets: np.ndarray
 ) -> AgentState:
-    """Move everybody by `dt_s`, given what they see now."""
+    """Move everybody by `dt_s`, given what they see now; without, they go on as they did."""
     if not len(agents):
         return state
-    accel = np.zeros(len(agents))
-    rows = agents.drivers
-    if len(rows):
-        probes = agents._along(state.s_m[rows, None] + agents.looks_m, rows)
-        here, probes = probes[:, 0], probes[:, 1:]
-        gap, who = clearance(probes[..., :3], agents.size_m[rows, 1] / 2, seen.boxes, np.arange(len(rows)))
-        along = np.cos(seen.boxes.pose[who, 2] - probes[:, 0, 2]) * seen.boxes.speed_mps[who]
-        gap = patience(gap, along, seen.boxes.speed_mps[who])
-        leader = np.where(who >= 0, np.maximum(along, 0), 0.0)
-        waits = agents.to_others.gap_m(seen.front_m, seen.length_m, seen.speed_mps, seen.held_m)
-        halt = np.minimum(seen.held_m, waits)[rows]
-        leader, gap = np.where(halt < gap, 0.0, leader), np.minimum(halt, gap)
-        wanted = np.minimum(agents.speed_mps[rows], here[:, 3])
-        accel[rows] = idm(state.speed_mps[rows], wanted, gap, leader)
-    new_speed = np.maximum(0, state.speed_mps + accel * dt_s)
-    new_speed[agents.walkers] = agents.speed_mps[agents.walkers]
-    new_speed[agents.crossers] *= _may_walk(agents, state, time_s, offsets, seen.boxes)
+    speed, accel = state.speed_mps.copy(), state.accel_mps2
+    if seen is not None:
+        if round(time_s / dt_s) % LANE_STEPS == 0:
+            state = _change_lanes(agents, state, seen)
+        accel = np.zeros(len(agents))
+        accel[seen.drivers] = _follow(agents, state, seen)
+        speed[agents.walkers] = agents.speed_mps[agents.walkers]
+        speed[agents.crossers] *= _may_walk(agents, state, time_s, offsets, seen)
+    new_speed = np.maximum(0, speed + accel * dt_s)
     s = state.s_m + 0.5 * (state.speed_mps + new_speed) * dt_s
-    ended = s >= agents.length_m  # a vehicle leaves the map, a pedestrian stands
-    new_speed = np.where(ended, 0.0, new_speed)
-    return AgentState(np.where(ended, np.where(agents.drives, np.inf, agents.length_m), s), new_speed, accel)
+    length = agents.tracks.length_m[state.track]
+    ended = s >= length  # a vehicle leaves the map, a pedestrian stands
+    if ended.any():
+        new_speed = np.where(ended, 0.0, new_speed)
+        s = np.where(ended, np.where(agents.drives, np.inf, length), s)
+    return replace(
+        state, s_m=s, speed_mps=new_speed, accel_mps2=accel, change_s=state.change_s + passed_s(state.speed_mps, dt_s)
+    )
 
 
-def _may_walk(agents: Agents, state: AgentState, time_s: float, offsets: np.ndarray, boxes: Boxes) -> np.ndarray:
-    """For each crosser: not waiting at the kerb for cars to have red for long enough, and no car right ahead."""
-    rows = agents.crossers
+def _follow(agents: Agents, state: AgentState, seen: Observation) -> np.ndarray:
+    """(D,) accelerations of the drivers."""
+    rows, boxes = seen.drivers, seen.boxes
+    looks = agents.looks_m[rows]
+    probes = agents.tracks.at(state.s_m[rows, None] + looks, state.track[rows])
+    curve = probes[:, 0, 3]
+    probes = agents._move_over(state, rows, probes, looks)[:, 1:]
+    gap, who = clearance(probes, agents.size_m[rows, 1] / 2, boxes, np.arange(len(rows)))
+    along = np.cos(boxes.pose[who, 2] - probes[:, 0, 2]) * boxes.speed_mps[who]
+    gap = patience(gap, along, boxes.speed_mps[who])
+    leader = np.where(who >= 0, np.maximum(along, 0), 0.0)
+    halt = seen.halt_m[rows]
+    leader, gap = np.where(halt < gap, 0.0, leader), np.minimum(halt, gap)
+    return idm(state.speed_mps[rows], np.minimum(agents.speed_mps[rows], curve), gap, leader)
+
+
+def _change_lanes(agents: Agents, state: AgentState, seen: Observation) -> AgentState:
+    """Let one driver, for whom it is worth most, begin to change lanes."""
+    tracks, rows = agents.tracks, seen.drivers
+    s, track, speed = state.s_m[rows], state.track[rows], state.speed_mps[rows]
+    way = s[:, None] + way_m(speed)[:, None] * np.array([0.0, 0.5, 1.0])
+    free = (state.change_s[rows] >= CHANGE_S + COOLDOWN_S) & (speed > LEAST_MPS) & (way[:, 2] < tracks.length_m[track])
+    options = (tracks.beside[track] >= 0) & free[:, None]
+    if not options.any():
+        return state
+    options &= tracks.clear[tracks.sample(way, track)].all(1)[:, None]
+    who, side = np.nonzero(options)
+    best = choose(seen.lanes, who, tracks.beside[track[who], side]) if len(who) else -1
+    if best < 0:
+        return state
+    who, target = who[best], int(tracks.beside[track[who[best]], side[best]])
+    n = rows[who]
+    new_s = tracks.abreast(float(s[who]), int(track[who]), target)
+    old, new = tracks.at(np.array([s[who], new_s]), np.array([track[who], target]))[:, :3]
+    aside = (old[1] - new[1]) * np.cos(new[2]) - (old[0] - new[0]) * np.sin(new[2])
+    fields = {"s_m": new_s, "track": target, "from_m": aside, "change_s": 0.0}
+    changed = {name: getattr(state, name).copy() for name in fields}
+    for name, value in fields.items():
+        changed[name][n] = value
+    return replace(state, **changed)
+
+
+def _may_walk(agents: Agents, state: AgentState, time_s: float, offsets: np.ndarray, seen: Observation) -> np.ndarray:
+    """For each crosser: not waiting at the kerb until cars have red for long enough and none comes, and no car right ahead."""
+    rows, tracks = agents.crossers, agents.tracks
     if not len(rows):
         return np.zeros(0, bool)
-    s, stops = state.s_m[rows], agents.stops[rows]
-    need = agents.length_m[rows] / agents.speed_mps[rows]
+    s, track = state.s_m[rows], state.track[rows]
+    cars = seen.boxes[np.r_[: len(seen.drivers), len(seen.drivers) + len(rows) : len(seen.boxes.speed_mps)]]
+    free = ~covered(tracks.at(s + agents.size_m[rows, 0] / 2 + 0.6, track), 0.5, cars)
+    stops, length = agents.stops[track], tracks.length_m[track]
     t = phase_s(time_s, stops.crossing[:, 0], stops.group[:, 0], offsets)
-    walk = (t > GREEN_S + AMBER_S) & (t < np.maximum(CYCLE_S - need, GREEN_S + AMBER_S + 1.0))
+    red_s = GREEN_S + AMBER_S
+    walk = (t > red_s) & (t < np.maximum(CYCLE_S - length / agents.speed_mps[rows], red_s + 1.0))
     at_kerb = s < stops.at_m[:, 0]
-    probe = agents._along(s[:, None] + agents.size_m[rows, :1] / 2 + 0.5, rows)[..., :3]
-    cars = np.r_[: len(agents.drivers), len(agents.on_road) : len(boxes.speed_mps)]
-    seen = Boxes(boxes.pose[cars], boxes.half[cars], boxes.speed_mps[cars])
-    blocked = clearance(probe, np.full(len(rows), 0.25), seen, np.full(len(rows), -1))[1] >= 0
-    return np.where(at_kerb, walk, True) & ~blocked
+    free &= walk | ~at_kerb
+    sets_off = np.flatnonzero(free & at_kerb)
+    if len(sets_off):
+        way = length[sets_off, None] * np.linspace(0.1, 0.9, 7)
+        free[sets_off] = ~covered(tracks.at(way, track[sets_off]), 0.7, cars.stretched(_LOOKS_OUT_S)).any(1)
+    return free
