@@ -159,17 +159,15 @@ def _row_of(which: Tensor, low: Tensor, high: Tensor, image: tuple[float, int, i
     low, high = low.index_select(0, which), high.index_select(0, which)
     first = torch.ceil(low * focal_px + height / 2 - 0.5).clamp(0, height).long()
     last = torch.floor(high * focal_px + height / 2 - 0.5).clamp(-1, height - 1).long()
-    m, row = _expand((last - first + 1).clamp(min=0), first)
+    m, row = expand((last - first + 1).clamp(min=0), first)
     return m, row, ((row + 0.5 - height / 2) / focal_px).float()
 
 
-def _pixels(left: Tensor, right: Tensor, image: tuple[float, int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixels whose centres lie in row intervals of u: index of the row (P,), column (P,), and u (P,)."""
-    focal_px, width, _ = image
-    first = torch.ceil(left * focal_px + width / 2 - 0.5).clamp(0, width).long()
-    last = torch.floor(right * focal_px + width / 2 - 0.5).clamp(-1, width - 1).long()
-    line, column = _expand((last - first + 1).clamp(min=0), first)
-    return line, column, (column + (0.5 - width / 2)) / focal_px
+def pixel_runs(left: Tensor, right: Tensor, focal_px: float, width: int) -> tuple[Tensor, Tensor]:
+    """The pixels whose centres lie in row intervals (R,) of u: index of the interval (P,), column (P,)."""
+    first = torch.ceil(left * focal_px + (width / 2 - 0.5)).clamp_(0, width).long()
+    last = torch.floor(right * focal_px + (width / 2 - 0.5)).clamp_(-1, width - 1).long()
+    return expand((last - first + 1).clamp_(min=0), first)
 
 
 def _boxes(
@@ -192,7 +190,8 @@ def _boxes(
             rising = (slope > 0).float()
             left = torch.maximum(left, root * rising - edge * (1 - rising))
             right = torch.minimum(right, root * (1 - rising) + edge * rising)
-    line, column, u = _pixels(left, right, image)
+    line, column = pixel_runs(left, right, image[0], image[1])
+    u = (column + (0.5 - image[1] / 2)) / image[0]
     w = torch.full_like(u, _FAR)
     for slope, level in near:
         w = torch.minimum(w, slope.index_select(0, line) * u + level.index_select(0, line))
@@ -224,7 +223,9 @@ def _balls(c: Candidates, which: Tensor, low: Tensor, high: Tensor, image: tuple
     half = disc.clamp(min=0).sqrt() / 2
     left, right = (-q1 / 2 + half) / q2, (-q1 / 2 - half) / q2
     edge = (image[1] / 2 + 1) / image[0]
-    line, column, u = _pixels(left.clamp(-edge, edge), right.clamp(-edge, edge) * hit - edge * ~hit - 2.0 * ~hit, image)
+    right = right.clamp(-edge, edge) * hit - (edge + 2.0) * ~hit
+    line, column = pixel_runs(left.clamp(-edge, edge), right, image[0], image[1])
+    u = (column + (0.5 - image[1] / 2)) / image[0]
     q2, q1, q0, b_u, b_1, k = torch.stack([q2, q1, q0, b_u, b_v * v + b_1, k]).index_select(1, line)
     w = (-(b_u * u + b_1) + ((q2 * u + q1) * u + q0).clamp(min=0).sqrt()) / k
     return _flat(c, which.index_select(0, m), row, line, column, image) + (w,)
@@ -238,20 +239,7 @@ def _flat(
     return candidate.index_select(0, line), start.index_select(0, line) + column
 
 
-def spans(
-    x0: Tensor, x1: Tensor, y0: Tensor, y1: Tensor, frame: Tensor, shown: Tensor, width: int, height: int
-) -> tuple[Tensor, Tensor]:
-    """Every (box, pixel) pair of n rectangles given in pixels: the box's index, and the flat pixel index into (B, H, W)."""
-    left, top = torch.ceil(x0 - 0.5).clamp(0, width).long(), torch.ceil(y0 - 0.5).clamp(0, height).long()
-    columns = (torch.floor(x1 - 0.5).clamp(-1, width - 1).long() - left + 1).clamp(min=0)
-    rows = (torch.floor(y1 - 0.5).clamp(-1, height - 1).long() - top + 1).clamp(min=0) * shown
-    box, row = _expand(rows, top)
-    line, column = _expand(columns.index_select(0, box), left.index_select(0, box))
-    pixel = ((frame.index_select(0, box) * height + row) * width).index_select(0, line) + column
-    return box.index_select(0, line), pixel
-
-
-def _expand(count: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+def expand(count: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     """Runs of `count` consecutive numbers from `first`: for every number, which run it is of, and the number itself."""
     run = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
     start = count.cumsum(0) - count - first

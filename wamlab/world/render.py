@@ -13,7 +13,8 @@ from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, REAR_AXLE_TO_CENTRE_M
 from wamlab.world.ground import make_ground
 from wamlab.world.primitives import Material, Primitives, Semantic, build, place, place_each, shape, vehicle_templates
 from wamlab.world.raster import rasterize
-from wamlab.world.shade import Shapes, View, shade
+from wamlab.world.objects import Shapes
+from wamlab.world.shade import View, shade
 from wamlab.world.simulation import State, World
 from wamlab.world.traffic import signal
 
@@ -38,8 +39,7 @@ class Renderer:
     def __init__(self, world: World, camera: Camera | None = None, device: torch.device | str = "cpu") -> None:
         self.world, self.camera, self.device = world, camera or Camera(), torch.device(device)
         rng = np.random.default_rng(world.spec.seed)
-        self.ground = make_ground(world.map, rng, self.device)
-        self.light = torch.as_tensor(world.scenery.light, device=self.device)
+        self.ground = make_ground(world.map, world.scenery.light, rng, self.device)
         self.bodies = _bodies(world)
         self.signals = _signal_sites(world)
         poles = [
@@ -76,7 +76,6 @@ class Renderer:
             visible,
             shapes,
             self.ground,
-            self.light,
             world.look,
             view,
             self._tensor(np.concatenate(casters).T).float(),
