@@ -2,58 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from wamlab.world.primitives import Material
-from wamlab.world.texture import dashes, mix, noise, take
+from wamlab.world.primitives import Material, Primitives
+from wamlab.world.texture import dashes, mix, noise
 from wamlab.world.weather import Look
 
 _GLASS, _DARK, _PLATE = (0.016, 0.019, 0.024), (0.02, 0.02, 0.022), (0.55, 0.55, 0.5)
 _SIGNAL_COLOURS = ((1.0, 0.05, 0.03), (1.0, 0.55, 0.05), (0.05, 1.0, 0.35))
-_FACES = 6  # front, back, left, right, top, bottom
+_WALL, _LEAF, _OTHER = 0, 1, 2  # groups of shapes that are drawn alike
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """The columns of `Primitives` as tensors on the drawing device (float64 where the rasteriser needs it)."""
+    """`Primitives` as tensors on the drawing device: what the rasteriser needs, in float64, and what a pixel needs to know of its shape.
+
+    Attributes:
+        centre, half, yaw, taper, ellipsoid: as in `Primitives`. semantic (N,) uint8, instance (N,) int32.
+        group: (N,) uint8, see `_WALL`, `_LEAF`, `_OTHER`. table: (22, N) float32, see `_columns`.
+    """
 
     centre: Tensor
     half: Tensor
     yaw: Tensor
     taper: Tensor
     ellipsoid: Tensor
-    material: Tensor
     semantic: Tensor
     instance: Tensor
-    colour: Tensor
-    param: Tensor
+    group: Tensor
+    table: Tensor
 
-    def table(self) -> Tensor:
-        """(18, N) float32 of what a pixel needs to know of its shape."""
-        c, s = torch.cos(self.yaw)[:, None], torch.sin(self.yaw)[:, None]
-        columns = [self.centre, self.half, c, s, self.taper, self.param, self.colour,
-                   self.material[:, None], self.ellipsoid[:, None]]  # fmt: skip
-        return torch.cat([column.float() for column in columns], 1).T.contiguous()
+    @staticmethod
+    def of(p: Primitives, device: torch.device | str) -> Shapes:
+        wall = (p.material == Material.FACADE) & ~p.ellipsoid
+        leaf = (p.material == Material.FOLIAGE) & p.ellipsoid
+        group = np.where(wall, _WALL, np.where(leaf, _LEAF, _OTHER)).astype(np.uint8)
+        columns = (p.centre, p.half, p.yaw, p.taper, p.ellipsoid, p.semantic.astype(np.uint8), p.instance.astype(np.int32), group, _columns(p))
+        return Shapes(*(torch.as_tensor(column, device=device) for column in columns))
 
-    def normals(self) -> Tensor:
-        """(3, N * 6) outward unit normals of the faces of the boxes, in the world."""
-        hx, hy, hz = self.half.T
-        lean = self.taper.T / (2 * hz)
-        zero, one = torch.zeros_like(hx), torch.ones_like(hx)
-        local = [(1 / hx, zero, lean[0]), (-1 / hx, zero, lean[1]), (zero, 1 / hy, lean[2]), (zero, -1 / hy, lean[2]),
-                 (zero, zero, one), (zero, zero, -one)]  # fmt: skip
-        x, y, z = torch.stack([torch.stack(n) for n in local], -1)  # (N, 6) each
-        c, s = torch.cos(self.yaw)[:, None], torch.sin(self.yaw)[:, None]
-        normal = torch.stack([x * c - y * s, x * s + y * c, z])
-        return (normal / normal.norm(dim=0)).float().reshape(3, -1)
+    def __add__(self, other: Shapes) -> Shapes:
+        return Shapes(*(torch.cat([getattr(self, f.name), getattr(other, f.name)], -1 if f.name == "table" else 0) for f in fields(self)))
+
+
+def _columns(p: Primitives) -> np.ndarray:
+    """(22, N): the maps from world x, y to the shape's unit coordinates (a, b, c: a x + b y + c), half-extents, cosine and sine of yaw,
+    colour, height of the centre, two parameters, tapers, material, is it an ellipsoid."""
+    (x, y, z), (hx, hy, hz), c, s = p.centre.T, p.half.T, np.cos(p.yaw), np.sin(p.yaw)
+    rows = [c / hx, s / hx, -(c * x + s * y) / hx, -s / hy, c / hy, (s * x - c * y) / hy, hx, hy, hz, c, s,
+            *p.colour.T, z, *p.param.T, *p.taper.T, p.material, p.ellipsoid]  # fmt: skip
+    return np.stack(rows).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Finish:
-    """What pixels on shapes (P,) are made of: albedo and emitted light (3, P), how they mirror the sky (P,), unit normal (3, P), and
+    """What pixels on shapes (P,) are made of: albedo (3, P), emitted light (3, P), how they mirror the sky (P,), unit normal (3, P), and
     whether they see the light map's shadow (P,): walls and trees would stand in their own."""
 
     albedo: Tensor
@@ -63,56 +69,89 @@ class Finish:
     shaded: Tensor
 
 
-def finish(shapes: Shapes, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor, look: Look, tile: Tensor, random: Tensor) -> Finish:
+def by_group(shapes: Shapes, kind: Tensor) -> tuple[Tensor, list[int]]:
+    """An order of pixels, given the shape of each (P,), in which those of a group stand together; and how many each group has."""
+    group = shapes.group.index_select(0, kind)
+    parts = [torch.nonzero(group == g)[:, 0] for g in (_WALL, _LEAF, _OTHER)]
+    return torch.cat(parts), [len(part) for part in parts]
+
+
+def finish(
+    shapes: Shapes, kind: Tensor, counts: list[int], point: Tensor, ray: Tensor, size: Tensor, look: Look, tile: Tensor, random: Tensor
+) -> Finish:
     """Colour of shapes before light falls on them.
 
     Args:
-        kind: (P,) index of each pixel's shape. point: (3, P) in the world. ray: (3, P) unit vector from the camera to it.
-        size: (P,) metres that a pixel covers at right angles to the ray. tile, random: see `Ground`.
+        kind: (P,) index of each pixel's shape, in the order and with the counts of `by_group`. point: (3, P) in the world.
+        ray: (3, P) unit vector from the camera to it. size: (P,) metres that a pixel covers at right angles to the ray.
+        tile, random: see `Ground`.
     """
-    cx, cy, cz, hx, hy, hz, cos, sin, tf, tb, ts, p0, p1, red, green, blue, material, round_ = shapes.table().index_select(1, kind)
-    dx, dy = point[0] - cx, point[1] - cy
-    lx, ly = torch.addcmul(dx * cos, dy, sin).div_(hx), torch.addcmul(dy * cos, dx, sin, value=-1).div_(hy)
-    lz = (point[2] - cz).div_(hz)
+    inputs = zip(*(torch.split(t, counts, -1) for t in (kind, point, ray, size)), strict=True)
+    (walls, leaves, others), parts = inputs, []
+    if counts[0]:
+        parts.append(_walls(shapes.table[:17], *walls, look, random))
+    if counts[1]:
+        parts.append(_leaves(shapes.table[:15], *leaves, tile))
+    if counts[2]:
+        parts.append(_others(shapes.table, *others, look))
+    return Finish(*(torch.cat([getattr(part, f.name) for part in parts], -1) for f in fields(Finish)))
+
+
+def _walls(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor, look: Look, random: Tensor) -> Finish:
+    """Boxes that stand upright, with windows."""
+    ax, bx, ox, ay, by, oy, hx, hy, hz, c, s, red, green, blue, cz, seed, bay = table.index_select(1, kind)
+    x, y, z = point
+    lx, ly = torch.addcmul(ox, ax, x).addcmul_(bx, y), torch.addcmul(oy, ay, x).addcmul_(by, y)
+    aside = (ly.abs() > lx.abs()).float()  # on a long side, not on the front or the back
+    sign = torch.lerp(lx, ly, aside).sign_()
+    n = torch.stack([torch.lerp(c, -s, aside).mul_(sign), torch.lerp(s, c, aside).mul_(sign), torch.zeros_like(c)])
+    along = torch.lerp(ly * hy, lx * hx, aside)
+    albedo, emitted, mirror = torch.stack([red, green, blue]), torch.zeros_like(point), torch.zeros_like(c)
+    roof = ((z - cz) / hz > torch.maximum(lx.abs(), ly.abs())).float()
+    n.mul_(1 - roof)[2].add_(roof)
+    facing = -(n * ray).sum(0).clamp_(max=-0.12)
+    colour, emitted, mirror = _facade(along, z, hz, seed, bay, aside, size, facing, albedo, look, random)
+    return Finish(torch.lerp(colour, albedo, roof), emitted * (1 - roof), mirror * (1 - roof), n, torch.zeros_like(c))
+
+
+def _leaves(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor, tile: Tensor) -> Finish:
+    """Crowns of trees: clumps that catch the light, darker towards the bottom."""
+    ax, bx, ox, ay, by, oy, hx, hy, hz, c, s, red, green, blue, cz = table.index_select(1, kind)
+    x, y, z = point
+    lx, ly = torch.addcmul(ox, ax, x).addcmul_(bx, y).div_(hx), torch.addcmul(oy, ay, x).addcmul_(by, y).div_(hy)
+    lz = (z - cz).div_(hz)
+    grain = noise(tile, x + z, y - z, 0.11).mul_((0.2 / size).clamp_(max=1))
+    albedo = torch.stack([red, green, blue]) * (0.9 + 0.26 * grain + 0.22 * lz).clamp_(0.25, 1.8)
+    n = torch.stack([lx * c - ly * s, lx * s + ly * c, lz / hz])
+    n *= (n * n).sum(0).rsqrt_()
+    dark = torch.zeros_like(lz)
+    return Finish(albedo, torch.zeros_like(point), dark, n, dark)
+
+
+def _others(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor, look: Look) -> Finish:
+    """Vehicles, people, roofs, posts: boxes that may lean in, and ellipsoids."""
+    (ax, bx, ox, ay, by, oy, hx, hy, hz, c, s, red, green, blue, cz, p0, p1, tf, tb, ts, material, round_) = table.index_select(1, kind)
+    x, y, z = point
+    lx, ly = torch.addcmul(ox, ax, x).addcmul_(bx, y), torch.addcmul(oy, ay, x).addcmul_(by, y)
+    lz = (z - cz).div_(hz)
     up = lz * 0.5 + 0.5
     best, face = torch.addcmul(lx, tf, up) - 1, torch.zeros_like(lx)
-    rest = (tb * up - lx - 1, torch.addcmul(ly, ts, up) - 1, ts * up - ly - 1, up - 1, -up)
-    for k, distance in enumerate(rest, 1):
+    for k, distance in enumerate((tb * up - lx - 1, ly.abs() + ts * up - 1, up - 1, -up), 1):  # front, back, side, top, bottom
         face += (distance > best).float().mul_(k - face)
         best = torch.maximum(best, distance)
-    normal = shapes.normals().index_select(1, (kind * _FACES + face.long()))
-    ball = torch.nonzero(round_)[:, 0]
-    if len(ball):
-        x, y, z, c, s, a, b, h = take(ball, lx, ly, lz, cos, sin, hx, hy, hz)
-        x, y, z = x / a, y / b, z / h
-        n = torch.stack([x * c - y * s, x * s + y * c, z])
-        normal.index_copy_(1, ball, n * (n * n).sum(0).rsqrt_())
-
-    albedo, emitted, mirror = torch.stack([red, green, blue]), torch.zeros(3, len(lx), device=lx.device), torch.zeros_like(lx)
-    wall = (material == Material.FACADE).float()
-    i = torch.nonzero(wall * (face < 4))[:, 0]
-    if len(i):
-        aside = face > 1.5
-        along = torch.where(aside, lx * hx, ly * hy)
-        facing = -(normal * ray).sum(0).clamp_(max=-0.12)
-        a, e, m = _facade(*take(i, along, point[2], hz, p0, p1, face, size, facing, albedo), look, random)
-        albedo.index_copy_(1, i, a)
-        emitted.index_copy_(1, i, e)
-        mirror.index_copy_(0, i, m)
-    leaf = (material == Material.FOLIAGE).float()
-    i = torch.nonzero(leaf)[:, 0]
-    if len(i):
-        albedo.index_copy_(1, i, _foliage(*take(i, albedo, point, lz, size), tile))
-    i = torch.nonzero((material >= Material.PAINT) & (leaf < 0.5))[:, 0]
-    if len(i):
-        a, e, m = _small(*take(i, albedo, material, face, lx, ly, lz, p0, p1, round_), look)
-        albedo.index_copy_(1, i, a)
-        emitted.index_copy_(1, i, e)
-        mirror.index_copy_(0, i, m)
-    return Finish(albedo, emitted, mirror, normal, 1 - wall - leaf)
+    front, back, side, top, bottom = ((face == k).float() for k in range(5))
+    side = side * ly.sign()
+    lean = torch.where(face > 2.5, 0.0, torch.where(face > 1.5, ts, torch.where(face > 0.5, tb, tf))) * 0.5
+    nx = torch.lerp(front - back, lx, round_).div_(hx)
+    ny = torch.lerp(side, ly, round_).div_(hy)
+    nz = torch.lerp(top - bottom + lean, lz, round_).div_(hz)
+    n = torch.stack([nx * c - ny * s, nx * s + ny * c, nz])
+    n *= (n * n).sum(0).rsqrt_()
+    colour, emitted, mirror = _small(torch.stack([red, green, blue]), material, face, lx, ly, lz, p0, p1, round_, look)
+    return Finish(colour, emitted, mirror, n, torch.ones_like(lz))
 
 
-def _facade(along, z, half, seed, bay, face, size, facing, albedo, look: Look, random: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _facade(along, z, half, seed, bay, aside, size, facing, albedo, look: Look, random: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Windows: bays of `bay` metres, storeys of about 3 m, shop windows below; `seed` decides their proportions and which are lit."""
     storey_m = 2 * half / torch.floor(2 * half / 3.0).clamp_(min=1)
     u, v, fu, fv = along / bay + 0.5, z / storey_m, size / (facing * bay), size / storey_m
@@ -124,7 +163,7 @@ def _facade(along, z, half, seed, bay, face, size, facing, albedo, look: Look, r
     shop = ((v < 1) & (half > 5)).float()
     display = dashes(u - 0.08, 1.0, 0.84, fu) * ((v > 0.12) & (v < 0.8))
     window, frame = torch.lerp(window, display, shop), frame * (1 - shop)
-    cell = (column * 131 + storey * 71 + seed * 977 + (face > 1.5) * 17).int() & 65535
+    cell = (column * 131 + storey * 71 + seed * 977 + aside * 17).int() & 65535
     lit = random.index_select(0, cell)
     band = dashes(v - 0.94, 1.0, 0.07, fv)
     tone = 1 - 0.22 * band - 0.2 * shop + (0.75 * style - 0.3) * frame
@@ -141,16 +180,9 @@ def _facade(along, z, half, seed, bay, face, size, facing, albedo, look: Look, r
     return colour, emitted, 0.25 * window
 
 
-def _foliage(albedo: Tensor, point: Tensor, lz: Tensor, size: Tensor, tile: Tensor) -> Tensor:
-    """Leaves: clumps that catch the light, darker towards the bottom of the crown."""
-    x, y, z = point
-    grain = noise(tile, x + z, y - z, 0.11) * (0.2 / size).clamp_(max=1)
-    return albedo * (0.9 + 0.26 * grain + 0.22 * lz).clamp_(0.25, 1.8)
-
-
 def _small(albedo, material, face, lx, ly, lz, p0, p1, round_, look: Look) -> tuple[Tensor, Tensor, Tensor]:
     """Vehicles, signals and lamps: albedo, emitted light, mirror."""
-    paint, cabin = ((material == m) & (round_ < 0.5) & (face < 4) for m in (Material.PAINT, Material.CABIN))
+    paint, cabin = ((material == m) & (round_ < 0.5) & (face < 3) for m in (Material.PAINT, Material.CABIN))
     side, front, back = face > 1.5, face < 0.5, (face > 0.5) & (face < 1.5)
     glass = cabin & (lz > -0.8) & (lz < 0.8) & (~side | ((lx.abs() - 0.05).abs() > 0.05))  # between the posts
     lamp = paint & (ly.abs() > 0.55) & (ly.abs() < 0.95) & (lz > 0.1) & (lz < 0.7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class Renderer:
             shape((x, y, 1.9), (0.06, 0.06, 1.9), (0.12, 0.12, 0.12), semantic=Semantic.POLE)
             for x, y, *_ in self.signals
         ]
-        self.static = Primitives.concatenate([world.scenery.shapes, build(poles)])
+        self.static = Shapes.of(Primitives.concatenate([world.scenery.shapes, build(poles)]), self.device)
 
     @torch.inference_mode()
     def __call__(self, states: list[State]) -> Frames:
@@ -59,9 +59,8 @@ class Renderer:
             moving.append(prims)
             frame.append(np.full(len(prims), k))
             casters.append(np.concatenate([np.full((len(casts), 1), k), casts], 1))
-        everything = Primitives.concatenate([self.static, *moving])
-        shapes = Shapes(*(self._tensor(getattr(everything, f.name)) for f in fields(Primitives)))
-        owner = self._tensor(np.concatenate([np.full(len(self.static), -1), *frame]))
+        shapes = self.static + Shapes.of(Primitives.concatenate(moving), self.device)
+        owner = self._tensor(np.concatenate([np.full(len(self.static.yaw), -1), *frame]))
         visible = rasterize(
             shapes.centre, shapes.half, shapes.yaw, shapes.taper, shapes.ellipsoid, owner, self._tensor(position), self._tensor(rotation),
             camera.focal_px, camera.width, camera.height, _REACH_M if world.look.haze_per_m < 0.01 else 4 / world.look.haze_per_m,

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from wamlab.world.air import bloom, colours_of, in_haze, sky, streaks, to_srgb
 from wamlab.world.ground import Ground, sample_map, surface
-from wamlab.world.objects import Shapes, finish
+from wamlab.world.objects import Shapes, by_group, finish
 from wamlab.world.raster import Visible
 from wamlab.world.shadow import moving_shadows
-from wamlab.world.texture import norm
+from wamlab.world.texture import norm, take
 from wamlab.world.weather import Look
 
 
@@ -78,12 +78,14 @@ def shade(
     colour.index_copy_(1, above, sky(view.rays[0].index_select(1, above), look, lights, ground.noise))
     if len(hit):
         kind = visible.candidates.shape.index_select(0, candidate.index_select(0, hit))
-        rgb, emitted = _objects(hit, kind, flat_w, shapes, ground, look, lights, view)
+        order, counts = by_group(shapes, kind)
+        hit, kind = take(order, hit, kind)
+        rgb, emitted = _objects(hit, kind, counts, flat_w, shapes, ground, look, lights, view)
         colour.index_copy_(1, hit, rgb)
         if look.lights:
             glow.index_copy_(1, hit, emitted)
-        semantic.index_copy_(0, hit, shapes.semantic.to(torch.uint8).index_select(0, kind))
-        instance.index_copy_(0, hit, shapes.instance.to(torch.int32).index_select(0, kind))
+        semantic.index_copy_(0, hit, shapes.semantic.index_select(0, kind))
+        instance.index_copy_(0, hit, shapes.instance.index_select(0, kind))
     if len(on_ground):
         rgb, classes = _ground(on_ground, flat_w, colour, ground, look, lights, view, casters)
         colour.index_copy_(1, on_ground, rgb)
@@ -137,13 +139,13 @@ def _ground(pixel, flat_w, colour, ground: Ground, look, lights, view: View, cas
     return in_haze(rgb, depth * length, look, lights)[0], s.semantic
 
 
-def _objects(pixel, kind, flat_w, shapes: Shapes, ground: Ground, look, lights, view: View) -> tuple[Tensor, Tensor]:
+def _objects(pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, lights, view: View) -> tuple[Tensor, Tensor]:
     ray, position = view.seen_from(pixel)
     depth = 1 / flat_w.index_select(0, pixel)
     point = torch.addcmul(position, ray, depth)
     length = norm(norm(ray[0], ray[1]), ray[2])
     down, ray = -ray[2], ray / length
-    made = finish(shapes, kind, point, ray, depth / view.focal_px, look, ground.noise, ground.random)
+    made = finish(shapes, kind, counts, point, ray, depth / view.focal_px, look, ground.noise, ground.random)
     nz, wz = made.normal[2], point[2]
     sun, lamplight = sample_map(ground.map[:2], point[0], point[1])
     low = (1 - wz / 6).clamp_(0, 1)
