@@ -64,9 +64,9 @@ def shade(
         rgb (B, 3, H, W) uint8, semantic (B, H, W) uint8, instance (B, H, W) int32.
     """
     b, h, w = visible.w.shape
-    candidate, flat_w = visible.candidate.reshape(-1), visible.w.reshape(-1)
+    shape, flat_w = visible.shape.reshape(-1), visible.w.reshape(-1)
     lights = colours_of(look, flat_w.device)
-    no_shape = candidate < 0
+    no_shape = shape < 0
     hit = torch.nonzero(~no_shape)[:, 0]
     on_ground = torch.nonzero(no_shape & (flat_w > 0))[:, 0]
     above = torch.nonzero(no_shape & (flat_w <= 0))[:, 0]
@@ -77,7 +77,7 @@ def shade(
 
     colour.index_copy_(1, above, sky(view.rays[0].index_select(1, above), look, lights, ground.noise))
     if len(hit):
-        kind = visible.candidates.shape.index_select(0, candidate.index_select(0, hit))
+        kind = shape.index_select(0, hit)
         order, counts = by_group(shapes, kind)
         hit, kind = take(order, hit, kind)
         rgb, emitted = _objects(hit, kind, counts, flat_w, shapes, ground, look, lights, view)
