@@ -6,11 +6,11 @@ import torch
 
 from wamlab.errors import InvalidParameter
 from wamlab.world.camera import Camera
-from wamlab.world.ground import dashes, line
 from wamlab.world.primitives import Material, Primitives, Semantic, build, place, shape, tree, vehicle_templates
 from wamlab.world.raster import rasterize
 from wamlab.world.render import Renderer
 from wamlab.world.simulation import SceneSpec, make_world
+from wamlab.world.texture import dashes, line
 
 CAMERA = Camera(width=96, height=54, focal_px=60.0)
 

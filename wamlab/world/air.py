@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wamlab.world.ground import mix, noise, wrap
+from wamlab.world.texture import mix, noise, wrap
 from wamlab.world.weather import Look
 
 
@@ -54,10 +54,10 @@ def streaks(b: int, h: int, w: int, phase: Tensor) -> Tensor:
     return torch.zeros(b, h, w, device=phase.device).index_copy(2, wet, (fall - 0.9).clamp(min=0) * 10)
 
 
-def to_srgb(linear: Tensor) -> Tensor:
-    """Linear light -> sRGB bytes, highlights rolled off. By table: 12 bits of the square root are finer than a byte everywhere."""
+def to_srgb(linear: Tensor, exposure: float) -> Tensor:
+    """Linear light times exposure -> sRGB bytes, highlights rolled off. By table: 12 bits of the square root are finer than a byte everywhere."""
     grid = torch.linspace(0, 1, 4096, device=linear.device) ** 2 * 8.0
     c = (grid * (1 + grid / 6.25) / (1 + grid) * 1.35).clamp(max=1)
     table = torch.where(c <= 0.0031308, 12.92 * c, 1.055 * c.clamp(min=1e-6) ** (1 / 2.4) - 0.055)
-    index = ((linear / 8.0).clamp(0, 1).sqrt() * 4095 + 0.5).int()
+    index = (linear * (exposure / 8.0)).clamp_(0, 1).sqrt_().mul_(4095).add_(0.5).int()
     return (table * 255 + 0.5).to(torch.uint8).index_select(0, index.reshape(-1)).view(linear.shape)

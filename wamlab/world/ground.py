@@ -1,238 +1,221 @@
-"""The ground: which road a point lies on, and what is painted there. Analytic, so markings stay sharp and antialiased at any distance."""
+"""The ground: which road a point lies on, and what it looks like there. Analytic, so markings stay sharp and antialiased at any distance."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wamlab.world.primitives import Semantic
+from wamlab.world.profile import STRIP_M, YELLOW_WITHIN_M, profiles
 from wamlab.world.road import CELL_M, KERB_RADIUS_M, SPACING_M, RoadMap
+from wamlab.world.scenery import LIGHTMAP_M
+from wamlab.world.texture import Pyramid, dashes, ground_textures, line, mix, noise_tile, norm, take
 
-_PAINT = (0.62, 0.62, 0.6)
-_YELLOW = (0.62, 0.42, 0.06)
-_STYLES = {"double": 0, "solid": 1, "dashed": 2}
+_WHITE, _YELLOW = (0.62, 0.62, 0.6), (0.6, 0.4, 0.06)
+_FINE = 2  # cells of the ground a side for each cell of the road map
 
 
 @dataclass(frozen=True)
 class Ground:
-    """A `RoadMap` as tensors: the lookup grid, the samples of all centrelines, and a table of road properties."""
+    """A `RoadMap` as tensors.
 
-    cells: Tensor  # (4, rows * columns): nearest road and its sample in `samples`, second road (-1: none) and sample
+    Attributes:
+        cells: (9, rows * columns), one column a cell of `CELL_M / _FINE` metres: a point on the centreline of the nearest road
+            (x, y, cosine, sine, curvature, s), that road's index, and the crossing next on it: s, half-extent.
+        second: (rows * columns,) column of `others` where another road is near, else 0. others: (6, n) x, y, cosine, sine, curvature, half width.
+        roads: (3, R): half width, lanes' width on each side, has it pavements. profile: see `profiles`; strips: N of it.
+        map: (3, rows, columns) at `LIGHTMAP_M`: sunlight, lamplight, and how the ground's tone varies (mean 0, deviation 1).
+        textures: see `ground_textures`. noise: (256 * 256,) flat tile. random: (65536,) uniform in 0..1.
+        side: +1 right-hand traffic, -1 left-hand.
+    """
+
+    cells: Tensor
+    second: Tensor
+    others: Tensor
     columns: int
-    samples: Tensor  # (5, N): x, y, cos, sin, curvature
-    first: Tensor  # (R,) first sample of each road
-    last: Tensor
-    roads: Tensor  # (6, R): half width, lanes, lane width, parking, pavement, style
-    crossings: Tensor  # (2, K, R): s and half-extent, padded far away
-    noise: Tensor  # (256 * 256,) periodic, mean 0, deviation 1
-    verge: Tensor  # (3,) colour beyond the pavement
-    paved: float  # share of the verge that is paved
-    side: int  # +1 right-hand traffic, -1 left-hand
+    roads: Tensor
+    profile: Tensor
+    strips: int
+    map: Tensor
+    textures: Pyramid
+    noise: Tensor
+    random: Tensor
+    side: int
 
 
-def noise_tile(seed: int = 7, size: int = 256, slope: float = 1.0) -> np.ndarray:
-    """(size, size) periodic noise with a 1/f spectrum, mean 0, deviation 1."""
-    rng = np.random.default_rng(seed)
-    f = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
-    f[0, 0] = np.inf
-    tile = np.fft.ifft2(np.fft.fft2(rng.standard_normal((size, size))) / f**slope).real
-    return (tile - tile.mean()) / tile.std()
+@dataclass(frozen=True)
+class Surface:
+    """The ground at points (P,): albedo (3, P), class (P,) uint8, share of carriageway (P,), sunlight, lamplight and tone, each (P,)."""
+
+    albedo: Tensor
+    semantic: Tensor
+    asphalt: Tensor
+    sun: Tensor
+    lamp: Tensor
+    tone: Tensor
 
 
-def make_ground(road_map: RoadMap, rng: np.random.Generator, device: torch.device | str = "cpu") -> Ground:
-    roads = road_map.roads
-    first = np.cumsum([0] + [len(r.points) for r in roads])
-    road, sample = road_map.lookup
-    cells = np.stack([road, sample + first[np.maximum(road, 0)]], -1)
-    samples = np.concatenate(
-        [np.column_stack([r.points, np.cos(r.heading), np.sin(r.heading), r.curvature]) for r in roads]
-    )
-    table = [[r.half_width_m, r.lanes, r.lane_m, r.parking_m, r.pavement_m, _STYLES[r.centre]] for r in roads]
-    k = max(1, max(len(r.crossings) for r in roads))
-    crossings = np.full((len(roads), k, 2), (-1e5, 0.0))
-    for i, r in enumerate(roads):
-        crossings[i, : len(r.crossings)] = r.crossings
+def make_ground(
+    road_map: RoadMap, light: np.ndarray, rng: np.random.Generator, device: torch.device | str = "cpu"
+) -> Ground:
+    """`light` as in `Scenery`; `rng` chooses the colour of the verge."""
     verge = {
         "urban": (0.2, 0.19, 0.175),
         "suburban": (0.10, 0.16, 0.04),
         "rural": (0.11, 0.15, 0.04) if rng.random() < 0.6 else (0.2, 0.165, 0.07),
     }[road_map.place]
+    profile = profiles(road_map.roads, np.array(verge) * rng.uniform(0.85, 1.15), road_map.place == "urban")
+    cells, second, others, columns = _cells(road_map)
+    table = [[r.half_width_m, r.lanes * r.lane_m, float(r.pavement_m > 0)] for r in road_map.roads]
+    rows_m, columns_m = light.shape[1:]
+    tile = noise_tile(size=512)  # a texel is LIGHTMAP_M, so it repeats after 256 m
+    tone = np.tile(tile, (-(-rows_m // 512), -(-columns_m // 512)))[:rows_m, :columns_m]
 
     def tensor(a: object, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(a), dtype=dtype, device=device)
 
     return Ground(
-        tensor(cells.reshape(-1, 4).T, torch.int64),
-        cells.shape[1],
-        tensor(samples.T),
-        tensor(first[:-1], torch.int64),
-        tensor(first[1:] - 1, torch.int64),
+        tensor(cells),
+        tensor(second, torch.int32),
+        tensor(others),
+        columns,
         tensor(np.array(table).T),
-        tensor(crossings.transpose(2, 1, 0)),
+        tensor(profile),
+        profile.shape[1] // len(road_map.roads),
+        torch.cat([tensor(light), tensor(tone)[None]]),
+        ground_textures(device),
         tensor(noise_tile().reshape(-1)),
-        tensor(np.array(verge) * rng.uniform(0.85, 1.15)),
-        float(road_map.place == "urban"),
+        tensor(np.random.default_rng(13).random(65536, dtype=np.float32)),
         road_map.side,
     )
 
 
-def noise(tile: Tensor, x: Tensor, y: Tensor, cell_m: float) -> Tensor:
-    """Bilinear lookup of periodic noise at points (P,); one texel of the 256 x 256 tile is `cell_m` metres."""
-    x, y = x / cell_m, y / cell_m
-    x0, y0 = x.floor(), y.floor()
-    fx, fy = x - x0, y - y0
-    xi, yi = x0.int() & 255, y0.int() & 255
-    xj, row, next_row = (xi + 1) & 255, yi * 256, ((yi + 1) & 255) * 256
-    low = torch.lerp(tile.index_select(0, row + xi), tile.index_select(0, row + xj), fx)
-    high = torch.lerp(tile.index_select(0, next_row + xi), tile.index_select(0, next_row + xj), fx)
-    return torch.lerp(low, high, fy)
+def _cells(road_map: RoadMap) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """The lookup grid of `Ground`: cells, second, others, and the number of columns."""
+    roads, sample = (a.repeat(_FINE, 0).repeat(_FINE, 1) for a in road_map.lookup)
+    rows, columns = roads.shape[:2]
+    size_m = CELL_M / _FINE
+    x, y = np.meshgrid((np.arange(columns) + 0.5) * size_m, (np.arange(rows) + 0.5) * size_m)
+    first = np.cumsum([0] + [len(r.points) for r in road_map.roads])
+    line = np.concatenate(
+        [np.column_stack([r.points, np.cos(r.heading), np.sin(r.heading), r.curvature]) for r in road_map.roads]
+    )
+    half = np.array([r.half_width_m for r in road_map.roads])
+
+    def foot(x: np.ndarray, y: np.ndarray, road: np.ndarray, i: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The sample nearest to each point (its number on the road and its row of `line`), and the distance to the kerb."""
+        px, py, c, s, kappa = line[first[road] + i].T
+        dx, dy = x - px, y - py
+        step = (dx * c + dy * s) / np.maximum(1 - kappa * (dy * c - dx * s), 0.3)
+        i = np.clip(i + np.round(step / SPACING_M).astype(int), 0, first[road + 1] - first[road] - 1)
+        row = line[first[road] + i]
+        return i, row, np.abs((y - row[:, 1]) * row[:, 2] - (x - row[:, 0]) * row[:, 3]) - half[road]
+
+    x, y = x.ravel(), y.ravel()
+    nearest, other = np.maximum(roads.reshape(-1, 2), 0).T
+    i, row, kerb = foot(x, y, nearest, sample[..., 0].ravel())
+    at, extent = np.full(len(x), -1e5), np.zeros(len(x))
+    for k, road in enumerate(road_map.roads):
+        mine = np.flatnonzero(nearest == k)
+        if len(road.crossings) and len(mine):
+            gap = np.abs(i[mine, None] * SPACING_M - road.crossings[:, 0]) - road.crossings[:, 1]
+            at[mine], extent[mine] = road.crossings[gap.argmin(1)].T
+    near = np.flatnonzero((roads[..., 1].ravel() >= 0) & (kerb < 3 * KERB_RADIUS_M))
+    _, row2, kerb2 = foot(x[near], y[near], other[near], sample[..., 1].ravel()[near])
+    joined = kerb2 < 2 * KERB_RADIUS_M
+    others = np.concatenate([np.zeros((1, 6)), np.column_stack([row2, half[other[near]]])[joined]])
+    second = np.zeros(len(x), int)
+    second[near[joined]] = 1 + np.arange(joined.sum())
+    return np.column_stack([row, i * SPACING_M, nearest, at, extent]).T, second, others.T, columns
 
 
-def line(x: Tensor, width: float, footprint: Tensor) -> Tensor:
-    """Share of a pixel's footprint, centred at distance x, that a line of this width covers: (0..1)."""
-    half, f = width / 2, footprint / 2
-    return ((x + f).clamp(max=half) - (x - f).clamp(min=-half)).clamp(min=0) / footprint
+def sample_map(layers: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Bilinear lookup of (C, rows, columns) layers at `LIGHTMAP_M` at points (P,): (C, P)."""
+    rows, columns = layers.shape[1:]
+    grid = torch.stack([x * (2 / (columns * LIGHTMAP_M)) - 1, y * (2 / (rows * LIGHTMAP_M)) - 1], -1)
+    return F.grid_sample(layers[None], grid[None, None], align_corners=False, padding_mode="border")[0, :, 0]
 
 
-def dashes(x: Tensor, period: float, on: float, footprint: Tensor) -> Tensor:
-    """Share of the footprint covered by dashes of length `on` repeated with this period."""
-
-    def integral(v: Tensor) -> Tensor:
-        whole = torch.floor(v / period)
-        return whole * on + (v - whole * period).clamp(max=on)
-
-    return (integral(x + footprint / 2) - integral(x - footprint / 2)) / footprint
-
-
-def norm(a: Tensor, b: Tensor) -> Tensor:
-    return (a * a + b * b).sqrt()  # torch.hypot is several times slower
-
-
-def wrap(x: Tensor, period: Tensor | float) -> Tensor:
-    """x modulo the period."""
-    return x - torch.floor(x / period) * period
-
-
-def take(index: Tensor, *values: Tensor) -> list[Tensor]:
-    """The given columns (last axis) of each value; `v[..., index]` is many times slower."""
-    return [v.index_select(-1, index) for v in values]
-
-
-def mix(a: Tensor | tuple, b: Tensor | tuple, share: Tensor) -> Tensor:
-    """(3, P) blend of two colours, each (3, P), (3, 1) or three numbers."""
-    a, b = (c if isinstance(c, Tensor) else share.new_tensor(c)[:, None] for c in (a, b))
-    return a + (b - a) * share
-
-
-def road_coordinates(g: Ground, x: Tensor, y: Tensor, road: Tensor, i: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Points (P,), their road and a sample of its centreline nearby -> s, d, and the cosine and sine of the road's direction there."""
-    first, last = g.first.index_select(0, road), g.last.index_select(0, road)
-    px, py, c, s, kappa = g.samples.index_select(1, i)
+def _offset(x: Tensor, y: Tensor, foot: Tensor) -> tuple[Tensor, Tensor]:
+    """Where points (P,) lie from a point of a centreline (5, P: x, y, cosine, sine, curvature): metres along it, metres to its left."""
+    px, py, c, s, kappa = foot
     dx, dy = x - px, y - py
-    step = torch.round((dx * c + dy * s) / (1 - kappa * (dy * c - dx * s)).clamp(min=0.3) / SPACING_M).long()
-    i = torch.minimum(torch.maximum(i + step, first), last)
-    px, py, c, s, kappa = g.samples.index_select(1, i)
-    dx, dy = x - px, y - py
-    along, aside = dx * c + dy * s, dy * c - dx * s
-    return (i - first) * SPACING_M + along / (1 - kappa * aside).clamp(min=0.3), aside - kappa * along * along / 2, c, s
+    along, aside = torch.addcmul(dx * c, dy, s), torch.addcmul(dy * c, dx, s, value=-1)
+    aside = torch.addcmul(aside, kappa * along, along, value=-0.5)
+    return along / (1 - kappa * aside).clamp_(min=0.3), aside
 
 
-def surface(
-    g: Ground, x: Tensor, y: Tensor, across: Tensor, along: Tensor, ex: Tensor, ey: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What the ground is made of at points (P,).
+def surface(g: Ground, x: Tensor, y: Tensor, across: Tensor, along: Tensor, ex: Tensor, ey: Tensor) -> Surface:
+    """What the ground is made of at points.
 
     Args:
-        x, y: metres. across, along: size of the pixel's footprint at right angles to and along the view direction (ex, ey), metres.
-
-    Returns:
-        albedo (3, P), semantic class (P,) uint8, asphalt (P,) bool: on a carriageway.
+        x, y: (P,) metres. across, along: size of the pixel's footprint at right angles to and along the view direction (ex, ey), metres.
     """
-    rows = g.cells.shape[1] // g.columns
-    cell = (y / CELL_M).int().clamp(0, rows - 1) * g.columns + (x / CELL_M).int().clamp(0, g.columns - 1)
-    road, sample, road2, sample2 = g.cells.index_select(1, cell)
-    road = road.clamp(min=0)
-    s, d, c, sn = road_coordinates(g, x, y, road, sample)
-    half, lanes, lane_m, parking, pavement, _ = g.roads.index_select(1, road)
-    cos, sin = (ex * c + ey * sn).abs(), (ey * c - ex * sn).abs()
-    f_d = norm(across * cos, along * sin)  # footprint across the road
-    f_s = norm(across * sin, along * cos)
-    kerb = d.abs() - half  # signed distance to the kerb
-    second = torch.nonzero(road2 >= 0)[:, 0]
-    if len(second):
-        kerb = kerb.index_copy(0, second, _join(g, *take(second, x, y, kerb, road2, sample2)))
+    size_m = CELL_M / _FINE
+    row = (y * (1 / size_m)).clamp_(0, g.cells.shape[1] // g.columns - 1).int()
+    cell = row * g.columns + (x * (1 / size_m)).clamp_(0, g.columns - 1).int()
+    foot = g.cells.index_select(1, cell)
+    s, d = _offset(x, y, foot[:5])
+    s += foot[5]
+    road = foot[6].int()
+    half, driven, walks = g.roads.index_select(1, road)
+    cos, sin = torch.addcmul(ex * foot[2], ey, foot[3]), torch.addcmul(ey * foot[2], ex, foot[3], value=-1)
+    f_d, f_s = norm(across * cos, along * sin), norm(across * sin, along * cos)  # footprint across and along the road
 
-    fine = noise(g.noise, x, y, 0.06) * (0.06 / across).clamp(max=1)
-    coarse = noise(g.noise, x, y, 1.3) * (2.6 / along).clamp(max=1)
-    albedo = torch.zeros(3, len(x), device=x.device)
-    off_road = torch.nonzero(kerb > -f_d)[:, 0]
-    beside = take(off_road, x, y, s, kerb, f_d, f_s, along, fine, coarse, pavement)
-    albedo.index_copy_(1, off_road, _margin(g, *beside))
-    on_road = torch.nonzero(kerb < f_d)[:, 0]
-    inside = take(on_road, s, d, f_d, f_s, half, lanes, lane_m, parking, pavement, road)
-    white, yellow, tracks = _paint(g, *inside)
-    coarse, fine, share = take(on_road, coarse, fine, (0.5 - kerb / f_d).clamp(0, 1))
-    worn = (0.85 + 0.1 * coarse).clamp(0.5, 1)
-    asphalt = (0.085 + 0.012 * coarse + 0.01 * (fine - tracks)) * x.new_tensor([1.0, 1.0, 1.03])[:, None]
-    asphalt = mix(mix(asphalt, _PAINT, white * worn), _YELLOW, yellow * worn)
-    albedo.index_copy_(1, on_road, mix(albedo.index_select(1, on_road), asphalt, share))
+    distance = d.abs()  # to the centreline, or what it would be for the kerb that the corner of a junction has
+    second = g.second.index_select(0, cell)
+    corner = torch.nonzero(second)[:, 0]
+    if len(corner):
+        joined = _join(g, *take(corner, x, y, distance - half, second))
+        distance.index_copy_(0, corner, joined + half.index_select(0, corner))
+    q = torch.copysign(distance, d) * (1 / STRIP_M) + g.strips // 2
+    width = (f_d * (1 / STRIP_M)).clamp_(1, g.strips // 2).round_()
+    low = torch.minimum((q - 0.5 * width).round_().clamp_(min=0), g.strips - 1 - width)
+    low, high = torch.add(low, road, alpha=g.strips).int(), torch.add(low + width, road, alpha=g.strips).int()
+    mean = (g.profile.index_select(1, high) - g.profile.index_select(1, low)) / width
+    albedo, solid, broken, asphalt, walk = mean[:3], *mean[3:]
 
-    semantic = torch.full_like(road, int(Semantic.ROAD), dtype=torch.uint8)
-    semantic[on_road[(white + yellow) > 0.5]] = int(Semantic.MARKING)
-    semantic[kerb > 0] = int(Semantic.PAVEMENT)
-    semantic[kerb > pavement.clamp(min=0)] = int(Semantic.TERRAIN)
-    return albedo.clamp(min=0.01), semantic, kerb < 0
+    paint = torch.addcmul(solid, broken, dashes(s, 9.0, 3.0, f_s))
+    gap = (s - foot[7]).abs_() - foot[8]  # metres to the nearest junction's mouth, negative inside
+    paint *= gap > 5.6
+    mouth = torch.nonzero(((gap - 3.0).abs_() < 2.6) & (walks > 0) & (distance < half))[:, 0]
+    yellow = (distance < YELLOW_WITHIN_M).float()
+    if len(mouth):
+        yellow.index_fill_(0, mouth, 0.0)
+        paint.index_copy_(0, mouth, _crossing(g, *take(mouth, gap, d, s - foot[7], driven, f_d, f_s)))
 
+    sun, lamp, tone = sample_map(g.map, x, y)
+    grain, turf = g.textures.at(x, y, (across * along).sqrt_())
+    soft = (1 - asphalt).sub_(walk)
+    slabs = dashes(s, 0.9, 0.05, f_s).mul_(walk)
+    rough = torch.addcmul(0.12 * tone, torch.addcmul(grain, soft, turf - grain), 0.09 + 0.09 * soft)
+    albedo = albedo * rough.sub_(slabs, alpha=0.25).add_(1).clamp_(0.3, 2.0)
+    worn = torch.add(0.86 + 0.06 * tone, grain, alpha=0.07).clamp_(0.4, 1)
+    white, rest = x.new_tensor(_WHITE)[:, None], x.new_tensor(_YELLOW)[:, None] - x.new_tensor(_WHITE)[:, None]
+    albedo = mix(albedo, white + rest * yellow, worn.mul_(paint))
 
-def _margin(g: Ground, x, y, s, kerb, f_d, f_s, along, fine, coarse, pavement) -> Tensor:
-    """(3, P) colour beside the carriageway: kerb, pavement or soft shoulder, verge; each edge blended over the footprint."""
-
-    def beyond(distance: Tensor | float) -> Tensor:
-        return ((kerb - distance) / f_d + 0.5).clamp(0, 1)
-
-    walk = pavement > 0
-    slab = torch.maximum(dashes(s, 1.5, 0.05, f_s), line(wrap(kerb, 1.5) - 0.75, 0.05, f_d))
-    stone = 0.30 + 0.02 * coarse + 0.012 * fine
-    stone = torch.where(walk, stone - 0.07 * slab, 0.5 * stone)
-    tint = stone.new_tensor([1.0, 0.98, 0.94])[:, None]
-    grass = noise(g.noise, x, y, 0.21) * (0.4 / along).clamp(max=1)
-    verge = torch.lerp((1 + 0.18 * coarse + 0.25 * grass) * g.verge[:, None], stone * (0.8 * tint), g.paved)
-    margin = mix(stone * tint, verge, beyond(torch.where(walk, pavement, 0.8)))
-    return mix((0.42, 0.41, 0.4), margin, torch.where(walk, beyond(0.18), 1.0))
+    # exactly one of: asphalt (painted or not), pavement, all else
+    marked = (paint > 0.5).int()
+    on, beside = (asphalt > 0.5).int(), (walk > 0.5).int()
+    semantic = on * (int(Semantic.ROAD) + marked) + (1 - on) * (int(Semantic.TERRAIN) - beside)
+    return Surface(albedo, semantic.to(torch.uint8), asphalt, sun, lamp, tone)
 
 
-def _join(g: Ground, x: Tensor, y: Tensor, kerb: Tensor, road2: Tensor, sample2: Tensor) -> Tensor:
+def _join(g: Ground, x: Tensor, y: Tensor, kerb: Tensor, second: Tensor) -> Tensor:
     """Distance to the kerb of two roads together, with a circular fillet in the corners where they meet."""
-    d2 = road_coordinates(g, x, y, road2, sample2)[1]
-    other, r = d2.abs() - g.roads[0].index_select(0, road2), KERB_RADIUS_M
+    foot, r = g.others.index_select(1, second), KERB_RADIUS_M
+    other = _offset(x, y, foot[:5])[1].abs_() - foot[5]
     fillet = r - norm((kerb - r).clamp(max=0), (other - r).clamp(max=0))
     return torch.where((kerb < r) & (other < r), fillet, torch.minimum(kerb, other))
 
 
-def _paint(g: Ground, s, d, f_d, f_s, half, lanes, lane_m, parking, pavement, road) -> tuple[Tensor, Tensor, Tensor]:
-    """White paint, yellow paint and wheel tracks at points on a carriageway, each (P,) in 0..1."""
-    style = g.roads[5].index_select(0, road)
-    at, extent = g.crossings.index_select(2, road)  # (K, P)
-    gap, which = ((s - at).abs() - extent).min(0)  # metres to the nearest crossing's mouth, negative inside
-    at = at.gather(0, which[None])[0]
-    ad = d.abs()
-    yellow = torch.where(style == 0, line(ad - 0.16, 0.12, f_d), line(d, 0.14, f_d))
-    interrupted = dashes(s, 9.0, 3.0, f_s)
-    yellow = torch.where(style == 2, yellow * interrupted, yellow)
-    nearest = torch.round(ad / lane_m).clamp(min=1)
-    divider = line(ad - nearest * lane_m, 0.13, f_d) * (nearest < lanes) * interrupted
-    edge = line(ad - lanes * lane_m, 0.13, f_d) * (parking <= 0)
-    white = torch.maximum(divider, edge)
-    zebra = dashes(d + 40.0, 1.0, 0.5, f_d) * line(gap - 2.6, 2.6, f_s) * (ad < half - 0.2)
-    approach = torch.where(s > at, -d, d) * g.side < -0.1  # on the lanes that lead to the crossing
-    stop = line(gap - 5.2, 0.4, f_s) * approach * (ad < lanes * lane_m)
-    marked = (at > -1e4) & (pavement > 0)
-    far = gap > 5.6
-    white = torch.where(far, white, torch.maximum(zebra, stop) * marked) * (gap > 0)
-    tracks = torch.exp(-((((wrap(ad, lane_m) / lane_m - 0.5).abs() - 0.24) / 0.1) ** 2)) * (lane_m / 8 / f_d).clamp(
-        max=1
-    )
-    return white, yellow * far, tracks
+def _crossing(g: Ground, gap: Tensor, d: Tensor, beyond: Tensor, driven: Tensor, f_d: Tensor, f_s: Tensor) -> Tensor:
+    """Paint at the mouth of a junction, (P,) in 0..1: a zebra crossing, and the stop line before it."""
+    zebra = dashes(d + 40.0, 1.0, 0.5, f_d) * line(gap - 2.6, 2.6, f_s)
+    approach = (d * beyond.sign() * -g.side < -0.1) & (d.abs() < driven)  # on the lanes that lead to the junction
+    return torch.maximum(zebra, line(gap - 5.2, 0.4, f_s) * approach)

@@ -3,6 +3,7 @@
 Everything is done in inverse depth w = 1/z. A plane seen by a pinhole camera has an inverse depth that is linear in the pixel (u, v),
 so a box of six planes covers, in one image row, exactly the pixels of an interval that six linear forms give; an ellipsoid
 gives the interval between the roots of a quadratic. So only pixels that are covered are ever visited, all shapes and rows at once.
+Large shapes nearby are drawn first, and what lies wholly behind them is dropped before its pixels are visited.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _FAR = 1e6
 _NEAR_M = 0.2  # what is closer than this is not drawn
+_TILE_PX = 8  # finest tiles in which hidden shapes are looked for
+_OCCLUDER_M, _OCCLUDES_WITHIN_M = 1.5, 90.0  # half-height of boxes that are drawn first, and how near they are
 
 
 @dataclass(frozen=True)
@@ -22,26 +26,32 @@ class Candidates:
 
     Attributes:
         shape: (M,) index into the shapes. frame: (M,).
-        origin: (M, 3) the camera in the shape's own unit coordinates. ray: (M, 3, 3) maps (u, v, 1) to the pixel ray in them,
-            and `back` (M, 3, 3) is its inverse.
-        ellipsoid: (M,) bool.
+        origin: (M, 3) the camera in the shape's own unit coordinates. ray: (M, 3, 3) maps (u, v, 1) to the pixel ray in them.
+        taper: (M, 3). ellipsoid: (M,) bool.
+        low, high: (M, 3) bounds in camera coordinates (right, down, forward), metres.
+        tall: (M,) half-height, metres.
     """
 
     shape: Tensor
     frame: Tensor
     origin: Tensor
     ray: Tensor
-    back: Tensor
+    taper: Tensor
     ellipsoid: Tensor
+    low: Tensor
+    high: Tensor
+    tall: Tensor
+
+    def __getitem__(self, which: Tensor) -> Candidates:
+        return Candidates(*(getattr(self, f.name).index_select(0, which) for f in fields(self)))
 
 
 @dataclass(frozen=True)
 class Visible:
-    """What the pixels see: `candidate` (B, H, W) int64, -1 where no shape is hit, and inverse depth `w` (B, H, W) in 1/m, 0 for the sky."""
+    """What the pixels see: `shape` (B, H, W) int64, -1 where no shape is hit, and inverse depth `w` (B, H, W) in 1/m, 0 for the sky."""
 
-    candidate: Tensor
+    shape: Tensor
     w: Tensor
-    candidates: Candidates
 
 
 def rasterize(
@@ -68,61 +78,93 @@ def rasterize(
 
     Pixel (u, v) has its centre at u = (column + 0.5 - width/2) / focal. Ground (z = 0) and sky are filled in where no shape is.
     """
-    c = _candidates(centre, half, yaw, taper, ellipsoid, frame, position, rotation, reach_m)
-    w_ground = _ground(position, rotation, focal_px, width, height)
     image = (focal_px, width, height)
-    low, high = _bounds(c, taper.index_select(0, c.shape))
-    boxes, balls = torch.nonzero(~c.ellipsoid)[:, 0], torch.nonzero(c.ellipsoid)[:, 0]
-    parts = [_boxes(c, taper, boxes, low, high, image), _balls(c, balls, low, high, image)]
-    candidate, pixel, w = (torch.cat(p) for p in zip(*parts, strict=True))
+    c = _candidates(centre, half, yaw, taper, ellipsoid, frame, position, rotation, reach_m, image)
+    w_ground = _ground(position, rotation, focal_px, width, height)
+    # the nearest (largest) inverse depth and its shape in one integer: the bits of a positive float are ordered as it is
+    best = w_ground.view(torch.int32).reshape(-1).long() << 32
+    first = ~c.ellipsoid & (c.tall > _OCCLUDER_M) & (c.low[:, 2] < _OCCLUDES_WITHIN_M)
+    _draw(c[torch.nonzero(first)[:, 0]], best, image)
+    rest = c[torch.nonzero(~first)[:, 0]]
+    nearest = (best >> 32).int().view(torch.float32).view(w_ground.shape)
+    _draw(rest[torch.nonzero(_may_show(rest, nearest, image))[:, 0]], best, image)
+    shape = (best & 0xFFFFFFFF) - 1
+    return Visible(shape.view(w_ground.shape), (best >> 32).int().view(torch.float32).view(w_ground.shape))
 
-    w = w * ((w > 0) & (w < 1 / _NEAR_M))
-    best = w_ground.reshape(-1).scatter_reduce(0, pixel, w, "amax")
-    wins = torch.nonzero((w >= best.index_select(0, pixel)) & (w > 0))[:, 0]
-    none = len(c.shape)
-    winner = torch.full((best.numel(),), none, dtype=torch.int64, device=best.device)
-    winner = winner.scatter_reduce(0, pixel.index_select(0, wins), candidate.index_select(0, wins), "amin")
-    winner = winner - (winner == none) * (none + 1)
-    return Visible(winner.view(w_ground.shape), best.view(w_ground.shape), c)
+
+def _draw(c: Candidates, best: Tensor, image: tuple[float, int, int]) -> None:
+    """Put the pixels of the candidates into `best` (B * H * W,) where they are nearest."""
+    boxes, balls = c[torch.nonzero(~c.ellipsoid)[:, 0]], c[torch.nonzero(c.ellipsoid)[:, 0]]
+    for shape, pixel, w in (_boxes(boxes, image), _balls(balls, image)):
+        w = w * ((w > 0) & (w < 1 / _NEAR_M))
+        best.scatter_reduce_(0, pixel, (w.view(torch.int32).long() << 32) + ((shape + 1) * (w > 0)), "amax")
+
+
+def _may_show(c: Candidates, w: Tensor, image: tuple[float, int, int]) -> Tensor:
+    """(M,) bool: is some tile that a candidate touches not filled by what is nearer? `w` (B, H, W) is what is drawn already."""
+    focal_px, width, height = image
+    behind = c.low[:, 2] < 2 * _NEAR_M
+    near, far = c.low[:, 2].clamp(min=2 * _NEAR_M), c.high[:, 2].clamp(min=2 * _NEAR_M)
+    low, high = (torch.stack([edge[:, :2] / near[:, None], edge[:, :2] / far[:, None]]) for edge in (c.low, c.high))
+    centre = torch.tensor([width / 2, height / 2], dtype=low.dtype, device=low.device)
+    last = torch.tensor([width - 1, height - 1], dtype=low.dtype, device=low.device)
+    first = torch.minimum((low.amin(0) * focal_px + centre).floor().clamp(min=0), last)
+    end = torch.maximum((high.amax(0) * focal_px + centre).floor(), first).clamp(max=last)
+    tile = -F.max_pool2d(-w[:, None], _TILE_PX, ceil_mode=True)[:, 0]
+    hidden, size = torch.zeros_like(behind), _TILE_PX
+    while True:  # the level at which the bounds touch at most two tiles each way
+        (x0, y0), (x1, y1) = (first / size).long().T, (end / size).long().T
+        fits = (x1 - x0 <= 1) & (y1 - y0 <= 1)
+        y0, y1 = c.frame * tile.shape[1] + y0, c.frame * tile.shape[1] + y1
+        corners = torch.stack([y0 * tile.shape[2] + x0, y0 * tile.shape[2] + x1, y1 * tile.shape[2] + x0, y1 * tile.shape[2] + x1])
+        covered = tile.reshape(-1).index_select(0, corners.reshape(-1)).view(4, -1).amin(0)
+        hidden |= fits & (covered * near > 1.001)
+        if max(tile.shape[1:]) == 1:
+            return behind | ~hidden
+        tile, size = -F.max_pool2d(-tile[:, None], 2, ceil_mode=True)[:, 0], 2 * size
 
 
 def _ground(position: Tensor, rotation: Tensor, focal_px: float, width: int, height: int) -> Tensor:
     """(B, H, W) inverse depth of the plane z = 0, 0 above the horizon."""
     u = (torch.arange(width, device=position.device, dtype=torch.float64) + 0.5 - width / 2) / focal_px
     v = (torch.arange(height, device=position.device, dtype=torch.float64) + 0.5 - height / 2) / focal_px
-    down = -(
-        rotation[:, 2, 0, None, None] * u + rotation[:, 2, 1, None, None] * v[:, None] + rotation[:, 2, 2, None, None]
-    )
-    return (down / position[:, 2, None, None]).clamp(min=0).float()
+    right, down, forward = (rotation[:, 2, :, None] / -position[:, 2, None, None]).unbind(1)  # (B, 1) each
+    return ((down * v + forward)[:, :, None] + (right * u)[:, None]).float().clamp_(min=0)
 
 
-def _candidates(centre, half, yaw, taper, ellipsoid, frame, position, rotation, reach_m) -> Candidates:
+def _candidates(centre, half, yaw, taper, ellipsoid, frame, position, rotation, reach_m, image) -> Candidates:
     frames = torch.arange(len(position), device=centre.device)
-    offset = centre[None] - position[:, None]  # (B, N, 3)
-    radius = half.norm(dim=-1)
-    ahead = (offset * rotation[:, None, :, 2]).sum(-1)
-    aside = (offset * rotation[:, None, :, 0]).sum(-1).abs()
-    near = (ahead > -radius) & (ahead - radius < reach_m) & (aside - 1.5 * radius < 1.2 * ahead.clamp(min=0) + 2.0)
-    f, n = torch.nonzero(near & ((frame < 0)[None] | (frame[None] == frames[:, None])), as_tuple=True)
-    cos, sin, zero = torch.cos(yaw[n]), torch.sin(yaw[n]), torch.zeros_like(yaw[n])
+    forward, radius = rotation[:, :, 2], (half * half).sum(-1).sqrt()
+    ahead = forward @ centre.T - (forward * position).sum(-1, keepdim=True)  # (B, N)
+    near = (ahead > -radius) & (ahead - radius < reach_m) & ((frame < 0)[None] | (frame[None] == frames[:, None]))
+    f, n = torch.nonzero(near, as_tuple=True)
+    yaw, size = yaw.index_select(0, n), half.index_select(0, n)
+    cos, sin, zero = torch.cos(yaw), torch.sin(yaw), torch.zeros_like(yaw)
     turn = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1], -1).view(-1, 3, 3)  # world -> shape
-    view, size = turn @ rotation.index_select(0, f), half.index_select(0, n)
-    origin = (turn @ -offset[f, n][:, :, None])[:, :, 0] / size
-    return Candidates(n, f, origin, view / size[:, :, None], view.transpose(1, 2) * size[:, None], ellipsoid[n])
+    view = turn @ rotation.index_select(0, f)  # camera -> shape
+    offset = centre.index_select(0, n) - position.index_select(0, f)
+    middle = (rotation.index_select(0, f).transpose(1, 2) @ offset[:, :, None])[:, :, 0]
+    extent = (view.abs() * size[:, :, None]).sum(1)  # of the bounding box, along the camera's axes
+    low, high = middle - extent, middle + extent
+    depth, aside = high[:, 2], middle[:, :2].abs() - extent[:, :2]
+    edge = torch.tensor([image[1] / 2 + 1, image[2] / 2 + 1], dtype=half.dtype, device=half.device) / image[0]
+    seen = torch.nonzero((depth > _NEAR_M) & (low[:, 2] < reach_m) & (aside < edge * depth[:, None]).all(-1))[:, 0]
+    origin = -(turn @ offset[:, :, None])[:, :, 0] / size
+    ray = view / size[:, :, None]
+    pick = Candidates(n, f, origin, ray, taper.index_select(0, n), ellipsoid.index_select(0, n), low, high, size[:, 2])
+    return pick[seen]
 
 
-def _planes(c: Candidates, taper: Tensor) -> tuple[Tensor, Tensor]:
+def _planes(c: Candidates) -> tuple[Tensor, Tensor]:
     """The six planes of each box as inverse depths: w = W · (u, v, 1), (M, 6, 3), and which of them face the camera, (M, 6)."""
-    front, back, side = taper.unbind(-1)
-    one, zero = torch.ones_like(front), torch.zeros_like(front)
-    rows = [(one, zero, front, -one), (-one, zero, back, -one), (zero, one, side, -one), (zero, -one, side, -one),
-            (zero, zero, one, -one), (zero, zero, -one, zero)]  # fmt: skip
-    plane = torch.stack([torch.stack(r, -1) for r in rows], 1)  # (M, 6, 4) over (x, y, (z+1)/2, 1)
-    scale = torch.tensor([1.0, 1.0, 0.5], dtype=taper.dtype, device=taper.device)
-    o = c.origin * scale + torch.tensor([0, 0, 0.5], dtype=taper.dtype, device=taper.device)
-    a = (plane[..., :3] @ o[:, :, None])[..., 0] + plane[..., 3]
-    a = torch.where(a.abs() < 1e-9, torch.full_like(a, -1e-9), a)
-    return -(plane[..., :3] @ (c.ray * scale[:, None])) / a[..., None], a > 0
+    front, back, side = c.taper.T[..., None]
+    x, y, t = torch.cat([c.ray, c.origin[:, :, None]], 2).unbind(1)  # (M, 4): coefficients of u, v, 1, and the camera's own coordinate
+    t = 0.5 * t  # a plane leans by its taper times the height t in 0..1
+    t[:, 3] += 0.5
+    plane = torch.stack([x + front * t, back * t - x, y + side * t, side * t - y, t, -t], 1)
+    a = plane[..., 3] - torch.tensor([1, 1, 1, 1, 1, 0.0], dtype=t.dtype, device=t.device)
+    a = torch.where(a.abs() < 1e-9, -1e-9, a)
+    return -plane[..., :3] / a[..., None], a > 0
 
 
 def _slots(w: Tensor, wanted: Tensor, filler: float) -> Tensor:
@@ -134,124 +176,96 @@ def _slots(w: Tensor, wanted: Tensor, filler: float) -> Tensor:
     return torch.where(torch.gather(wanted, 1, order)[..., None], picked, constant)
 
 
-def _bounds(c: Candidates, taper: Tensor) -> tuple[Tensor, Tensor]:
-    """(M,) lowest and highest v of each shape's eight corners; edges that pass behind the camera are cut at the near plane."""
-    x, y = torch.tensor([1, 1, -1, -1.0], device=taper.device), torch.tensor([1, -1, 1, -1.0], device=taper.device)
-    lean = torch.where(x > 0, taper[:, :1], taper[:, 1:2])
-    bottom = torch.stack([x, y, -torch.ones_like(x)], -1).to(taper.dtype).expand(len(taper), -1, -1)
-    top = torch.stack([x * (1 - lean), y * (1 - taper[:, 2:]), torch.ones_like(lean)], -1)
-    corner = torch.cat([bottom, top], 1)  # (M, 8, 3) in unit coordinates
-    camera = (corner - c.origin[:, None]) @ c.back.transpose(1, 2)  # right, down, forward
-    i = torch.tensor([0, 0, 3, 3, 4, 4, 7, 7, 0, 1, 2, 3], device=taper.device)
-    j = torch.tensor([1, 2, 1, 2, 5, 6, 5, 6, 4, 5, 6, 7], device=taper.device)
-    p, q = camera[:, i], camera[:, j]
-    gap = q[..., 2] - p[..., 2]
-    s = ((_NEAR_M - p[..., 2]) / torch.where(gap.abs() < 1e-9, torch.full_like(gap, 1e-9), gap))[..., None]
-    cut = torch.where((s > 0) & (s < 1), p + s * (q - p), torch.nan)
-    points = torch.cat([torch.where(camera[..., 2:] >= _NEAR_M, camera, torch.nan), cut], 1)
-    v = points[..., 1] / points[..., 2]
-    return torch.nan_to_num(v, nan=_FAR).amin(1), torch.nan_to_num(v, nan=-_FAR).amax(1)
+def _slots(w: Tensor, wanted: Tensor, filler: float) -> Tensor:
+    """(M, 6, 3) -> (M, K, 3): the wanted planes first, the remaining slots a constant inverse depth."""
+    k = int(wanted.sum(-1).max()) if len(wanted) else 0
+    order = torch.argsort(wanted.int(), dim=-1, descending=True, stable=True)[:, : max(k, 1)]
+    constant = torch.tensor([0, 0, filler], dtype=w.dtype, device=w.device)
+    picked = torch.gather(w, 1, order[..., None].expand(-1, -1, 3))
+    return torch.where(torch.gather(wanted, 1, order)[..., None], picked, constant)
 
 
-def _row_of(which: Tensor, low: Tensor, high: Tensor, image: tuple[float, int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """The image rows of the given candidates: index into `which` (R,), row number (R,), and v (R,)."""
+def _rows(c: Candidates, image: tuple[float, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The image rows that candidates may cover: index of the candidate (R,), row number (R,), and v (R,)."""
     focal_px, _, height = image
-    low, high = low.index_select(0, which), high.index_select(0, which)
-    first = torch.ceil(low * focal_px + height / 2 - 0.5).clamp(0, height).long()
-    last = torch.floor(high * focal_px + height / 2 - 0.5).clamp(-1, height - 1).long()
-    m, row = _expand((last - first + 1).clamp(min=0), first)
-    return m, row, ((row + 0.5 - height / 2) / focal_px).float()
+    near, far = c.low[:, 2].clamp(min=_NEAR_M), c.high[:, 2].clamp(min=_NEAR_M)
+    low = torch.minimum(c.low[:, 1] / near, c.low[:, 1] / far) * focal_px + (height / 2 - 0.5)
+    high = torch.maximum(c.high[:, 1] / near, c.high[:, 1] / far) * focal_px + (height / 2 - 0.5)
+    first, last = torch.ceil(low).clamp(0, height).long(), torch.floor(high).clamp(-1, height - 1).long()
+    m, row = expand((last - first + 1).clamp(min=0), first)
+    return m, row, ((row + (0.5 - height / 2)) / focal_px).float()
 
 
-def _pixels(left: Tensor, right: Tensor, image: tuple[float, int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixels whose centres lie in row intervals of u: index of the row (P,), column (P,), and u (P,)."""
-    focal_px, width, _ = image
-    first = torch.ceil(left * focal_px + width / 2 - 0.5).clamp(0, width).long()
-    last = torch.floor(right * focal_px + width / 2 - 0.5).clamp(-1, width - 1).long()
-    line, column = _expand((last - first + 1).clamp(min=0), first)
-    return line, column, (column + (0.5 - width / 2)) / focal_px
+def pixel_runs(left: Tensor, right: Tensor, focal_px: float, width: int) -> tuple[Tensor, Tensor]:
+    """The pixels whose centres lie in row intervals (R,) of u: index of the interval (P,), column (P,)."""
+    first = torch.ceil(left * focal_px + (width / 2 - 0.5)).clamp_(0, width).long()
+    last = torch.floor(right * focal_px + (width / 2 - 0.5)).clamp_(-1, width - 1).long()
+    return expand((last - first + 1).clamp_(min=0), first)
 
 
-def _boxes(
-    c: Candidates, taper: Tensor, which: Tensor, low: Tensor, high: Tensor, image: tuple
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Covered pixels of the boxes among the candidates: candidate, flat pixel, inverse depth, each (P,)."""
-    chosen = Candidates(*(getattr(c, f.name).index_select(0, which) for f in fields(c)))
-    planes, facing = _planes(chosen, taper.index_select(0, chosen.shape))
-    seen = torch.nonzero(facing.any(1))[:, 0]  # else the camera is inside
-    which, planes, facing = (t.index_select(0, seen) for t in (which, planes, facing))
-    m, row, v = _row_of(which, low, high, image)
-    near, far = _slots(planes, facing, _FAR), _slots(planes, ~facing, 0.0)
-    near, far = _along_row(near, m, v), _along_row(far, m, v)  # K pairs (slope, level): w = slope * u + level
+def _boxes(c: Candidates, image: tuple[float, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Covered pixels of boxes: shape, flat pixel, inverse depth, each (P,)."""
+    planes, facing = _planes(c)
+    outside = torch.nonzero(facing.any(1))[:, 0]
+    c, planes, facing = c[outside], planes.index_select(0, outside), facing.index_select(0, outside)
+    m, row, v = _rows(c, image)
+    near_u, near_1 = _along_row(_slots(planes, facing, _FAR), m, v)  # (K, R): w = slope * u + level
+    far_u, far_1 = _along_row(_slots(planes, ~facing, 0.0), m, v)
     edge = (image[1] / 2 + 1) / image[0]
     left, right = torch.full_like(v, -edge), torch.full_like(v, edge)
-    for near_u, near_1 in near:
-        for far_u, far_1 in [(0.0, 0.0), *far]:  # in front of the camera, and in front of every plane on the far side
-            slope = near_u - far_u + 1e-20
-            root = (far_1 - near_1) / slope
-            rising = (slope > 0).float()
-            left = torch.maximum(left, root * rising - edge * (1 - rising))
-            right = torch.minimum(right, root * (1 - rising) + edge * rising)
-    line, column, u = _pixels(left, right, image)
+    for k in range(len(near_u)):
+        for j in range(-1, len(far_u)):  # in front of the camera, and in front of every plane on the far side
+            slope = (near_u[k] - far_u[j] if j >= 0 else near_u[k]) + 1e-20
+            level = far_1[j] - near_1[k] if j >= 0 else -near_1[k]
+            rising = (slope > 0).float().mul_(2 * _FAR)
+            root = level.div_(slope).clamp_(-_FAR, _FAR)
+            left = torch.maximum(left, root + (rising - 2 * _FAR))
+            right = torch.minimum(right, root.add_(rising))
+    line, column = pixel_runs(left, right, image[0], image[1])
+    u = (column + (0.5 - image[1] / 2)) * (1 / image[0])
     w = torch.full_like(u, _FAR)
-    for slope, level in near:
-        w = torch.minimum(w, slope.index_select(0, line) * u + level.index_select(0, line))
-    return _flat(c, which.index_select(0, m), row, line, column, image) + (w,)
+    for slope, level in zip(near_u, near_1, strict=True):
+        w = torch.minimum(w, torch.addcmul(level.index_select(0, line), slope.index_select(0, line), u))
+    return *_flat(c, m, row, line, column, image), w
 
 
-def _along_row(w: Tensor, m: Tensor, v: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """(M, K, 3) forms in (u, v, 1) -> in the rows (R,) K pairs of slope and level."""
-    u, one_v, one = w.float().permute(2, 1, 0).contiguous()
-    return [
-        (u[k].index_select(0, m), one_v[k].index_select(0, m) * v + one[k].index_select(0, m)) for k in range(len(u))
-    ]
+def _along_row(w: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """(M, K, 3) forms in (u, v, 1) -> in the rows (R,) slopes and levels, each (K, R)."""
+    u, one_v, one = w.float().permute(2, 1, 0).contiguous().index_select(2, m)
+    return u, torch.addcmul(one, one_v, v)
 
 
-def _balls(c: Candidates, which: Tensor, low: Tensor, high: Tensor, image: tuple) -> tuple[Tensor, Tensor, Tensor]:
+def _balls(c: Candidates, image: tuple[float, int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Covered pixels of the ellipsoids. With the ray o + t d in unit coordinates, w = (-b + sqrt(disc)) / k, and disc is quadratic in u."""
-    d, o = c.ray.index_select(0, which), c.origin.index_select(0, which)
+    c = c[torch.nonzero((c.origin * c.origin).sum(-1) > 1)[:, 0]]
+    d, o = c.ray, c.origin
     k = (o * o).sum(-1) - 1
-    outside = torch.nonzero(k > 0)[:, 0]
-    which, d, o, k = (t.index_select(0, outside) for t in (which, d, o, k))
-    m, row, v = _row_of(which, low, high, image)
+    m, row, v = _rows(c, image)
     b = (o[:, :, None] * d).sum(1)  # (M, 3) over (u, v, 1)
     q = b[:, :, None] * b[:, None] - k[:, None, None] * (d.transpose(1, 2) @ d)
     table = torch.cat([q.reshape(-1, 9), b, k[:, None]], 1).float().T.contiguous().index_select(1, m)
     q2, q_uv, q_u, _, q_vv, q_v, _, _, q_1, b_u, b_v, b_1, k = table
-    q1, q0 = 2 * (q_uv * v + q_u), (q_vv * v + 2 * q_v) * v + q_1
+    q1, q0 = 2 * torch.addcmul(q_u, q_uv, v), torch.addcmul(q_1, torch.addcmul(2 * q_v, q_vv, v), v)
     disc = q1 * q1 - 4 * q2 * q0
     hit = (disc > 0) & (q2 < 0)
-    half = disc.clamp(min=0).sqrt() / 2
-    left, right = (-q1 / 2 + half) / q2, (-q1 / 2 - half) / q2
+    half = disc.clamp_(min=0).sqrt_().mul_(0.5)
+    left, right = (half - 0.5 * q1) / q2, (half + 0.5 * q1) / -q2
     edge = (image[1] / 2 + 1) / image[0]
-    line, column, u = _pixels(left.clamp(-edge, edge), right.clamp(-edge, edge) * hit - edge * ~hit - 2.0 * ~hit, image)
-    q2, q1, q0, b_u, b_1, k = torch.stack([q2, q1, q0, b_u, b_v * v + b_1, k]).index_select(1, line)
-    w = (-(b_u * u + b_1) + ((q2 * u + q1) * u + q0).clamp(min=0).sqrt()) / k
-    return _flat(c, which.index_select(0, m), row, line, column, image) + (w,)
+    right = right.clamp(-edge, edge) * hit - (edge + 2.0) * ~hit
+    line, column = pixel_runs(left.clamp(-edge, edge), right, image[0], image[1])
+    u = (column + (0.5 - image[1] / 2)) * (1 / image[0])
+    q2, q1, q0, b_u, b_1, k = torch.stack([q2, q1, q0, b_u, torch.addcmul(b_1, b_v, v), k]).index_select(1, line)
+    root = torch.addcmul(q0, torch.addcmul(q1, q2, u), u).clamp_(min=0).sqrt_()
+    return *_flat(c, m, row, line, column, image), (root - torch.addcmul(b_1, b_u, u)) / k
 
 
-def _flat(
-    c: Candidates, candidate: Tensor, row: Tensor, line: Tensor, column: Tensor, image: tuple
-) -> tuple[Tensor, Tensor]:
-    """Rows of candidates and columns in them -> candidate and flat pixel index, each (P,)."""
-    start = (c.frame.index_select(0, candidate) * image[2] + row) * image[1]
-    return candidate.index_select(0, line), start.index_select(0, line) + column
+def _flat(c: Candidates, m: Tensor, row: Tensor, line: Tensor, column: Tensor, image: tuple) -> tuple[Tensor, Tensor]:
+    """Rows (R,) of candidates, and columns (P,) in them -> shape and flat pixel index, each (P,)."""
+    start = (c.frame.index_select(0, m) * image[2] + row) * image[1]
+    return c.shape.index_select(0, m).index_select(0, line), start.index_select(0, line) + column
 
 
-def spans(
-    x0: Tensor, x1: Tensor, y0: Tensor, y1: Tensor, frame: Tensor, shown: Tensor, width: int, height: int
-) -> tuple[Tensor, Tensor]:
-    """Every (box, pixel) pair of n rectangles given in pixels: the box's index, and the flat pixel index into (B, H, W)."""
-    left, top = torch.ceil(x0 - 0.5).clamp(0, width).long(), torch.ceil(y0 - 0.5).clamp(0, height).long()
-    columns = (torch.floor(x1 - 0.5).clamp(-1, width - 1).long() - left + 1).clamp(min=0)
-    rows = (torch.floor(y1 - 0.5).clamp(-1, height - 1).long() - top + 1).clamp(min=0) * shown
-    box, row = _expand(rows, top)
-    line, column = _expand(columns.index_select(0, box), left.index_select(0, box))
-    pixel = ((frame.index_select(0, box) * height + row) * width).index_select(0, line) + column
-    return box.index_select(0, line), pixel
-
-
-def _expand(count: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+def expand(count: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     """Runs of `count` consecutive numbers from `first`: for every number, which run it is of, and the number itself."""
     run = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
     start = count.cumsum(0) - count - first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, REAR_AXLE_TO_CENTRE_M
 from wamlab.world.ground import make_ground
 from wamlab.world.primitives import Material, Primitives, Semantic, build, place, place_each, shape, vehicle_templates
 from wamlab.world.raster import rasterize
-from wamlab.world.shade import Shapes, View, shade
+from wamlab.world.objects import Shapes
+from wamlab.world.shade import View, shade
 from wamlab.world.simulation import State, World
 from wamlab.world.traffic import signal
 
@@ -42,15 +43,14 @@ class Renderer:
     def __init__(self, world: World, camera: Camera | None = None, device: torch.device | str = "cpu") -> None:
         self.world, self.camera, self.device = world, camera or Camera(), torch.device(device)
         rng = np.random.default_rng(world.spec.seed)
-        self.ground = make_ground(world.map, rng, self.device)
-        self.light = torch.as_tensor(world.scenery.light, device=self.device)
+        self.ground = make_ground(world.map, world.scenery.light, rng, self.device)
         self.bodies = _bodies(world)
         self.signals = _signal_sites(world)
         poles = [
             shape((x, y, 1.9), (0.06, 0.06, 1.9), (0.12, 0.12, 0.12), semantic=Semantic.POLE)
             for x, y, *_ in self.signals
         ]
-        self.static = Primitives.concatenate([world.scenery.shapes, build(poles)])
+        self.static = Shapes.of(Primitives.concatenate([world.scenery.shapes, build(poles)]), self.device)
 
     @torch.inference_mode()
     def __call__(self, states: list[State]) -> Frames:
@@ -63,9 +63,8 @@ class Renderer:
             moving.append(prims)
             frame.append(np.full(len(prims), k))
             casters.append(np.concatenate([np.full((len(casts), 1), k), casts], 1))
-        everything = Primitives.concatenate([self.static, *moving])
-        shapes = Shapes(*(self._tensor(getattr(everything, f.name)) for f in fields(Primitives)))
-        owner = self._tensor(np.concatenate([np.full(len(self.static), -1), *frame]))
+        shapes = self.static + Shapes.of(Primitives.concatenate(moving), self.device)
+        owner = self._tensor(np.concatenate([np.full(len(self.static.yaw), -1), *frame]))
         visible = rasterize(
             shapes.centre, shapes.half, shapes.yaw, shapes.taper, shapes.ellipsoid, owner, self._tensor(position), self._tensor(rotation),
             camera.focal_px, camera.width, camera.height, _REACH_M if world.look.haze_per_m < 0.01 else 4 / world.look.haze_per_m,
@@ -80,7 +79,6 @@ class Renderer:
             visible,
             shapes,
             self.ground,
-            self.light,
             world.look,
             view,
             self._tensor(np.concatenate(casters).T).float(),
