@@ -22,7 +22,7 @@ def test_every_frame_in_its_place():
 def test_a_label_changes_its_own_frame_only():
     plain, labelled = contact_sheet(FRAMES, columns=5), contact_sheet(FRAMES, ["", "dusk", "", "", ""], columns=5)
     changed = np.flatnonzero((plain != labelled).any((0, 2)))
-    assert 60 + GAP_PX <= changed.min() and changed.max() < 2 * (60 + GAP_PX)
+    assert changed.min() >= 60 + GAP_PX and changed.max() < 2 * (60 + GAP_PX)
 
 
 @pytest.mark.parametrize("frames", [FRAMES[0], FRAMES.astype(float), FRAMES[:0]])

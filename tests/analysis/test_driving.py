@@ -17,7 +17,9 @@ def circle(name: str, curvature: float, speed_mps: float = 8.0, world: dict | No
     yaw = np.concatenate([[0], np.cumsum(speed_mps * bend * 0.01)[:-1]])
     x, y = (np.concatenate([[0], np.cumsum(speed_mps * f(yaw) * 0.01)[:-1]]) for f in (np.cos, np.sin))
     actions = np.stack([sign * curvature_to_steering(bend), 0 * t, speed_mps + 0 * t], 1)
-    return Scene(name, "train", t[::50], (), actions[::50].astype(np.float32), np.stack([x, y, yaw], 1)[::50], world=world)
+    return Scene(
+        name, "train", t[::50], (), actions[::50].astype(np.float32), np.stack([x, y, yaw], 1)[::50], world=world
+    )
 
 
 def test_a_circle_has_its_curvature_and_its_yaw_rate():
@@ -33,7 +35,11 @@ def test_signals_with_the_wrong_sign_disagree():
 
 
 def test_who_drives_is_told_apart():
-    scenes = [circle("a", 0.02), circle("b", 0.02, world={"explore": True}), circle("c", 0.02, world={"explore": False})]
+    scenes = [
+        circle("a", 0.02),
+        circle("b", 0.02, world={"explore": True}),
+        circle("c", 0.02, world={"explore": False}),
+    ]
     table = driving.driving(scenes)
     assert dict(table.groupby("scene").driver.first()) == {"a": "recorded", "b": driving.EXPLORING, "c": driving.NEAT}
     found = driving.quantiles(table)
@@ -60,6 +66,6 @@ def test_figures_draw_what_the_table_says():
     figure = distributions(table, driving.QUANTITIES)
     assert len(figure.data) == 8
     for trace in figure.data:
-        assert sum(trace.y) == pytest.approx(100, abs=1.5)  # but for the half per cent cut off at each end
+        assert 97 < sum(trace.y) <= 100.001  # one of 39 frames may lie in the half per cent that is cut off at the ends
     points = signals_and_path(table).data[1:]
     assert sum(len(trace.x) for trace in points) == table.yaw_rate_radps.notna().sum()

@@ -51,7 +51,7 @@ def case(request, drives):
 
 def poses(world, state: State) -> np.ndarray:
     """(N, 3) of the agents."""
-    return world.agents.pose(state.agents.s_m)
+    return world.agents.pose(state.agents)
 
 
 def pixels(camera: Camera) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Frames of the procedural world chosen to be looked at: every look, every turn. They go into sheets; nothing is measured here."""
+"""Frames of the procedural world chosen to be looked at: every look, every turn, every kind of crash. They go into sheets; nothing is measured here."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from wamlab.analysis.closed_loop import film
 from wamlab.render import to_hwc
 from wamlab.world.camera import Camera
+from wamlab.world.ncap import KINDS, crash_test, sample
 from wamlab.world.road import PLACES
+from wamlab.world.scripted import DRIVERS
 from wamlab.world.simulation import SceneSpec, State, World, make_world
 from wamlab.world.weather import TIMES, WEATHERS
 
@@ -74,3 +77,15 @@ def _crossing(world: World, log: Sequence[State]) -> int:
     middles = np.array([world.map.roads[a].at(s)[:2] for a, s, _, _ in world.map.crossings])
     places = np.array([state.ego.pose[:2] for state in log])
     return int(np.linalg.norm(places[:, None] - middles, axis=-1).min(1).argmin())
+
+
+def crashes(seed: int = 0, count: int = 5, camera: Camera | None = None) -> tuple[np.ndarray, list[str]]:
+    """Two rows of `count` frames for each kind of crash test: at constant speed, and braking and swerving; until a little after the crash."""
+    frames, labels = [], []
+    for kind in KINDS:
+        test = crash_test(sample(kind, seed, time="day", weather="clear"))
+        times_s = np.linspace(0, test.scenario.ttc_s + 1.0, count)
+        for name, driver in DRIVERS.items():
+            frames.append(film(test, driver, times_s, camera))
+            labels += [f"{kind}, {name}" if n == 0 else f"{t:.1f} s" for n, t in enumerate(times_s)]
+    return np.concatenate(frames), labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 from wamlab.world.camera import Camera
 from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, REAR_AXLE_TO_CENTRE_M
 from wamlab.world.ground import make_ground
+from wamlab.world.objects import Shapes
 from wamlab.world.primitives import Material, Primitives, Semantic, build, place, place_each, shape, vehicle_templates
 from wamlab.world.raster import rasterize
-from wamlab.world.objects import Shapes
 from wamlab.world.shade import View, shade
 from wamlab.world.simulation import State, World
 from wamlab.world.traffic import signal
