@@ -1,4 +1,4 @@
-"""How a dataset is driven: its actions, speeds and curvatures, and whether the car's signals agree with its path. Any dataset; no models."""
+"""How a dataset is driven: actions, speeds, curvatures, and whether the car's signals agree with its path. Any dataset; no models."""
 
 from __future__ import annotations
 

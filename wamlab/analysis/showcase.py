@@ -1,4 +1,4 @@
-"""Frames of the procedural world chosen to be looked at: every look, every turn, every kind of crash. They go into sheets; nothing is measured here."""
+"""Frames of the procedural world to be looked at on sheets: every look, every turn, every kind of crash. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _crossing(world: World, log: Sequence[State]) -> int:
 
 
 def crashes(seed: int = 0, count: int = 5, camera: Camera | None = None) -> tuple[np.ndarray, list[str]]:
-    """Two rows of `count` frames for each kind of crash test: at constant speed, and braking and swerving; until a little after the crash."""
+    """Two rows of `count` frames for each kind of crash test, until a little after the crash: at constant speed, and braking and swerving."""
     frames, labels = [], []
     for kind in KINDS:
         test = crash_test(sample(kind, seed, time="day", weather="clear"))

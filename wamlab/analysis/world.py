@@ -21,7 +21,7 @@ from wamlab.world.counterfactual import logged_actions, replay
 from wamlab.world.simulation import KEYFRAME_STEPS, make_world
 from wamlab.world.synthetic import dataset_specs
 
-#: What is done instead of what was done, from the present on: added to the steering wheel (rad, left positive), and the acceleration (m/s²).
+#: What is done from the present on: this much is added to the steering wheel (rad, left positive), and the acceleration (m/s²) is this.
 WHAT_IF = {"truth": (0.0, None), "left": (0.8, None), "right": (-0.8, None), "brake": (0.0, -5.0), "go": (0.0, 2.5)}
 STYLES = {
     "truth": {"label": "as it was driven", "color": "#8a8a8a"},
@@ -212,8 +212,8 @@ def _answer(findings: Sequence[Finding], num_presents: int, num_tests: int) -> s
     return (
         f"Yes, and it can be asked what would have happened. In {num_presents} held-out drives the true picture follows the steering wheel "
         f"(Spearman's ρ {rho.measured:.3f} [{rho.interval[0]:.3f}, {rho.interval[1]:.3f}] after half a second), and in crash tests "
-        f"a driver who reacts scores {better.measured:.1f} [{better.interval[0]:.1f}, {better.interval[1]:.1f}] points of 5 more than one who "
-        f"does not ({num_tests} of each kind)."
+        f"a driver who reacts scores {better.measured:.1f} [{better.interval[0]:.1f}, {better.interval[1]:.1f}] points of 5 more than one "
+        f"who does not ({num_tests} of each kind)."
     )
 
 

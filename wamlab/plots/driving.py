@@ -40,7 +40,7 @@ def distributions(table: pd.DataFrame, titles: dict[str, str], bins: int = 60, t
 def signals_and_path(table: pd.DataFrame, title: str = "") -> go.Figure:
     """What steering and speed say of the turning, against the turning of the car's path; on the diagonal they agree."""
     moving = table.dropna(subset=["yaw_rate_radps", "signal_radps"])
-    shown = moving.iloc[:: max(1, len(moving) // 4000)]
+    shown = moving.iloc[:: max(1, len(moving) // 1500)]
     reach = float(np.abs(moving[["yaw_rate_radps", "signal_radps"]]).quantile(0.999).max()) if len(moving) else 1.0
     figure = go.Figure()
     figure.add_scatter(
@@ -48,13 +48,13 @@ def signals_and_path(table: pd.DataFrame, title: str = "") -> go.Figure:
     )
     for driver, colour in zip(table.driver.unique(), _COLOURS, strict=False):
         part = shown[shown.driver == driver]
-        figure.add_scattergl(
+        figure.add_scatter(
             x=part.signal_radps, y=part.yaw_rate_radps, mode="markers", name=driver, text=part.scene,
             marker={"color": colour, "size": 4, "opacity": 0.5}, hovertemplate="%{text}<br>%{x:.3f}, %{y:.3f}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(title_text="yaw rate from steering and speed, rad/s", range=[-reach, reach])
     figure.update_yaxes(title_text="yaw rate of the path, rad/s", range=[-reach, reach])
-    note = f"{len(moving)} frames of {moving.scene.nunique()} scenes, 2 Hz; at most 4,000 drawn"
+    note = f"{len(moving)} frames of {moving.scene.nunique()} scenes, 2 Hz; at most 1,500 of them drawn"
     figure.update_layout(
         template=TEMPLATE, height=460, hovermode="closest", title={"text": title, "subtitle": {"text": note}}
     )
