@@ -18,7 +18,7 @@ class Camera:
     Attributes:
         width, height: pixels. focal_px: the same in both directions; the principal point is the middle of the image.
         position_m: in the ego frame. yaw_rad: 0 looks forward, positive to the left. pitch_rad: positive looks down.
-        roll_rad: about the optical axis, positive: the camera's right side goes down.
+        roll_rad: about the optical axis, positive: the camera's right side goes down (but reflections in the wet, and rain, stay upright).
 
     Raises `InvalidParameter` for a size, focal length, position or angle that no camera has.
     """
