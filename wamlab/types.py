@@ -39,7 +39,7 @@ class Scene:
         attributes: e.g. {"time": "night", "weather": "rain"}.
         intrinsics: (3, 3) float64 for the images as stored.
         image_size: (width, height) of the images as stored, pixels.
-        world: what made it: the fields of a `SceneSpec`; None for a recorded scene.
+        world: what made it: the fields of a `SceneSpec`, None for a recorded scene.
     """
 
     name: str
