@@ -24,6 +24,10 @@ class ImageDamaged(WamlabError):
     """A camera image is missing, truncated or not an image."""
 
 
+class CounterfactualUnknown(WamlabError):
+    """What would have happened is asked of a drive that cannot be replayed: a recorded one, or one of another version of the world."""
+
+
 class InvalidAction(WamlabError):
     """An action sequence has NaN or infinite values, or the wrong shape."""
 
@@ -34,10 +38,6 @@ class InvalidShape(WamlabError):
 
 class HorizonTooLong(WamlabError):
     """A window, rollout or replay would reach past the end of its scene."""
-
-
-class CounterfactualUnknown(WamlabError):
-    """What would have happened is asked of a drive that cannot be replayed: a recorded one, or one of another version of the world."""
 
 
 class UnknownName(WamlabError):

@@ -75,6 +75,13 @@ def test_other_actions_have_other_futures(scene, left):
     assert left.actions.shape == (24, 2) and (left.actions[:, 0] == 1.5).all()
 
 
+def test_the_others_react_if_asked_to(scene, left):
+    stop = np.tile([0.0, -9.0], (4, 1))
+    unseen = [world.replay(scene, 4, a, reactive=False).labels.pose for a in (stop, np.tile([1.5, 0.0], (4, 1)))]
+    np.testing.assert_array_equal(*unseen)
+    assert (world.replay(scene, 4, stop).labels.pose != left.labels.pose).any()
+
+
 def test_a_car_that_stops_brakes_no_more_than_it_can(scene):
     stopped = world.replay(scene, 4, np.tile([0.0, -9.0], (4, 1)))
     assert stopped.states[-1].ego.speed_mps == 0
