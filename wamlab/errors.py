@@ -28,6 +28,10 @@ class LabelsMissing(WamlabError):
     """A scene has no semantic maps or no depth."""
 
 
+class CounterfactualUnknown(WamlabError):
+    """What would have happened is asked of a drive that cannot be replayed: a recorded one, or one of another version of the world."""
+
+
 class InvalidAction(WamlabError):
     """An action sequence has NaN or infinite values, or the wrong shape."""
 
@@ -38,10 +42,6 @@ class InvalidShape(WamlabError):
 
 class HorizonTooLong(WamlabError):
     """A window, rollout or replay would reach past the end of its scene."""
-
-
-class CounterfactualUnknown(WamlabError):
-    """What would have happened is asked of a drive that cannot be replayed: a recorded one, or one of another version of the world."""
 
 
 class EpisodeEnded(WamlabError):

@@ -59,6 +59,10 @@ def test_the_six_cameras_see_all_around():
     assert seen.min() == 1 and seen.max() == 2
 
 
+def test_a_camera_is_a_key_however_its_position_is_given():
+    assert len({Camera(position_m=p) for p in ((1, 0, 1.5), [1, 0, 1.5], np.array([1, 0, 1.5]))}) == 1
+
+
 K = Camera().intrinsics
 
 

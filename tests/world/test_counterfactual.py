@@ -14,23 +14,24 @@ from wamlab.geometry import to_ego_frame
 from wamlab.types import Scene
 from wamlab.world.camera import NUSCENES_CAMERAS
 from wamlab.world.counterfactual import logged_actions, spec_of
-from wamlab.world.simulation import KEYFRAME_STEPS, STEP_S, SceneSpec, make_world
-from wamlab.world.synthetic import record
+from wamlab.world.render import Renderer
+from wamlab.world.simulation import KEYFRAME_STEPS, STEP_S, SceneSpec, State, make_world
 
 SPEC = SceneSpec(5, "urban", turn="left", duration_s=6.0)
 KEEP = np.zeros((4, 2))
 
 
 @pytest.fixture(scope="module")
-def recording():
-    return record("scene-0001", "test", SPEC, 0)
+def keyframes() -> list[State]:
+    """What a dataset has of the scene."""
+    return make_world(SPEC).simulate()[:-1:KEYFRAME_STEPS]
 
 
 @pytest.fixture(scope="module")
-def scene(recording) -> Scene:
-    times_s = recording.timestamps_us / 1e6
-    none = np.zeros((len(times_s), 3), np.float32)
-    return Scene("scene-0001", "test", times_s, (), none, recording.ego_pose, world=asdict(SPEC))
+def scene(keyframes) -> Scene:
+    count = len(keyframes)
+    pose, none = np.array([s.ego.pose for s in keyframes]), np.zeros((count, 3), np.float32)
+    return Scene("scene-0001", "test", np.arange(count) / 2, (), none, pose, world=asdict(SPEC))
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +40,13 @@ def left(scene):
 
 
 @pytest.mark.parametrize("t", [0, 3, 7])
-def test_what_did_happen_happens_again(scene, recording, t):
+def test_what_did_happen_happens_again(scene, keyframes, t):
+    filmed = Renderer(make_world(SPEC))(keyframes)
     again = world.replay(scene, t, logged_actions(scene, t, 4), every_step=True)
-    np.testing.assert_array_equal(again.ego_pose, recording.ego_pose[t + 1 : t + 5])
-    np.testing.assert_array_equal(again.frames.permute(0, 2, 3, 1).numpy(), recording.frames[t + 1 : t + 5])
+    np.testing.assert_array_equal(again.ego_pose, scene.ego_pose[t + 1 : t + 5])
+    for part in ("rgb", "semantic", "depth_m", "instance"):
+        assert torch.equal(getattr(again.seen, part), getattr(filmed, part)[t + 1 : t + 5])
+    assert torch.equal(again.frames, again.seen.rgb)
     np.testing.assert_array_equal(again.actions, logged_actions(scene, t, 4))
 
 
@@ -69,6 +73,13 @@ def test_other_actions_have_other_futures(scene, left):
     assert to_ego_frame(left.ego_pose, present)[-1, 1] > 0.5 > -0.5 > to_ego_frame(right.ego_pose, present)[-1, 1]
     assert (left.frames != right.frames).float().mean() > 0.3
     assert left.actions.shape == (24, 2) and (left.actions[:, 0] == 1.5).all()
+
+
+def test_the_others_react_if_asked_to(scene, left):
+    stop = np.tile([0.0, -9.0], (4, 1))
+    unseen = [world.replay(scene, 4, a, reactive=False).labels.pose for a in (stop, np.tile([1.5, 0.0], (4, 1)))]
+    np.testing.assert_array_equal(*unseen)
+    assert (world.replay(scene, 4, stop).labels.pose != left.labels.pose).any()
 
 
 def test_a_car_that_stops_brakes_no_more_than_it_can(scene):

@@ -18,7 +18,7 @@ class Camera:
     Attributes:
         width, height: pixels. focal_px: the same in both directions; the principal point is the middle of the image.
         position_m: in the ego frame. yaw_rad: 0 looks forward, positive to the left. pitch_rad: positive looks down.
-        roll_rad: about the optical axis, positive: the camera's right side goes down.
+        roll_rad: about the optical axis, positive: the camera's right side goes down (but reflections in the wet, and rain, stay upright).
 
     Raises `InvalidParameter` for a size, focal length, position or angle that no camera has.
     """
@@ -41,6 +41,7 @@ class Camera:
             raise InvalidParameter(
                 f"{self.name} needs a position_m (x, y, z) above the ground (z > 0), not {self.position_m}"
             )
+        object.__setattr__(self, "position_m", tuple(float(v) for v in self.position_m))  # cameras are keys of caches
         angles = (self.yaw_rad, self.pitch_rad, self.roll_rad)
         if not np.isfinite(angles).all() or abs(self.pitch_rad) > pi / 2:
             raise InvalidParameter(
@@ -86,8 +87,9 @@ class Camera:
         yaw, pitch = np.arctan2(forward[1], forward[0]), np.arcsin(np.clip(-forward[2], -1, 1))
         level = np.array([np.sin(yaw), -np.cos(yaw), 0])
         roll = np.arctan2(right @ np.cross(forward, level), right @ level)
-        position = tuple(float(v) for v in np.asarray(position_m, float))
-        return cls(name, int(width), int(height), float(k[0, 0]), position, float(yaw), float(pitch), float(roll))
+        return cls(
+            name, int(width), int(height), float(k[0, 0]), tuple(position_m), float(yaw), float(pitch), float(roll)
+        )
 
     @property
     def intrinsics(self) -> np.ndarray:

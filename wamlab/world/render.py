@@ -34,7 +34,7 @@ class Frames:
 
     def __getitem__(self, index: slice) -> Frames:
         """The images of some of the states."""
-        return Frames(*(getattr(self, f.name)[index] for f in fields(self)))
+        return Frames(self.rgb[index], self.depth_m[index], self.semantic[index], self.instance[index])
 
 
 class Renderer:
