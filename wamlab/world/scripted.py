@@ -80,7 +80,11 @@ class BrakeAndSwerve:
         length = np.maximum(reach_s * ego.speed_mps, 4.0)[:, None]
         u = np.minimum(way / length, 1.0)
         gap = aside[:, None] - d0
-        blend, d_blend, dd_blend = u**3 * (10 - 15 * u + 6 * u**2), 30 * (u * (1 - u)) ** 2, 60 * u * (1 - u) * (1 - 2 * u)
+        blend, d_blend, dd_blend = (
+            u**3 * (10 - 15 * u + 6 * u**2),
+            30 * (u * (1 - u)) ** 2,
+            60 * u * (1 - u) * (1 - 2 * u),
+        )
         ease, d_ease = u * (1 - u) ** 3 * (1 + 3 * u), (1 - u) ** 2 * (1 + 2 * u - 15 * u**2)
         dd_ease = -36 * u + 96 * u**2 - 60 * u**3
         d = d0 + gap * blend + slope * length * ease
