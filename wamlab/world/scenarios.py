@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wamlab.errors import InvalidParameter, UnknownName
+from wamlab.world.collision import EGO_HALF_M, overlap
 from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M
 from wamlab.world.junction import passages
 from wamlab.world.outcome import FRONT_M
@@ -54,11 +55,11 @@ class Scenario:
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        SceneSpec(self.seed, self.place, self.time, self.weather, side=self.side)  # refuses unknown names
+        SceneSpec(0, self.place, self.time, self.weather, side=self.side)  # refuses unknown names
         if self.target not in TARGETS:
             raise UnknownName("target", self.target, TARGETS)
-        if self.scene < 0:
-            raise InvalidParameter(f"scene must be 0 or more, not {self.scene}")
+        if min(self.scene, self.seed) < 0:
+            raise InvalidParameter(f"scene and seed must be 0 or more, not {self.scene} and {self.seed}")
         self._within(speed_mps=(4, 16), ttc_s=(2, 6), target_mps=self._target_mps, duration_s=(self.ttc_s + 1, 20))
         self._within(offset_m=self.offsets_m)
 
@@ -116,8 +117,10 @@ class Stationary(Scenario):
         self._within(yaw_rad=(-0.6, 0.6))
 
     def path(self, world: World, start_m: float) -> tuple[Path, float]:
-        length, width = self.size_m
-        reach = (length * np.cos(self.yaw_rad) + width * abs(np.sin(self.yaw_rad))) / 2
+        ahead = np.arange(0.0, self.size_m[0], 0.02)  # of the car's front to the target's middle: how near is contact?
+        boxes = np.stack(np.broadcast_arrays(ahead, self.offset_m, self.yaw_rad), -1)
+        touch = overlap(np.array([-EGO_HALF_M[0], 0.0, 0.0]), EGO_HALF_M, boxes, np.array(self.size_m) / 2)
+        reach = ahead[touch].max()
         x, y, yaw = _beside(world.route, start_m + self.speed_mps * self.ttc_s + FRONT_M + reach, self.offset_m)
         c, s = np.cos(yaw + self.yaw_rad), np.sin(yaw + self.yaw_rad)
         return Path(np.array([[x, y], [x + c, y + s]])), 0.0
