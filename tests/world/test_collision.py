@@ -9,7 +9,15 @@ import pytest
 from shapely.geometry import Polygon
 
 from wamlab.geometry import rotate
-from wamlab.world.collision import EGO_HALF_M, Collision, CollisionChecker, corners, ego_box, overlap, relative_speed_mps
+from wamlab.world.collision import (
+    EGO_HALF_M,
+    Collision,
+    CollisionChecker,
+    corners,
+    ego_box,
+    overlap,
+    relative_speed_mps,
+)
 from wamlab.world.driver import REAR_AXLE_TO_CENTRE_M, EgoState
 from wamlab.world.population import populate
 from wamlab.world.road import Path
@@ -55,13 +63,14 @@ def test_boxes_overlap_as_polygons_do():
     a, b = (np.column_stack([rng.uniform(-4, 4, (n, 2)), rng.uniform(-7, 7, n)]) for _ in range(2))
     half_a, half_b = rng.uniform(0.2, 3, (n, 2)), rng.uniform(0.2, 3, (n, 2))
     areas = [
-        Polygon(p).intersection(Polygon(q)).area
-        for p, q in zip(corners(a, half_a), corners(b, half_b), strict=True)
+        Polygon(p).intersection(Polygon(q)).area for p, q in zip(corners(a, half_a), corners(b, half_b), strict=True)
     ]
     expected = np.array(areas) > 1e-9
     assert 0.2 < expected.mean() < 0.8
     np.testing.assert_array_equal(overlap(a, half_a, b, half_b), expected)
-    np.testing.assert_array_equal(overlap(a[0], half_a[0], b, half_b), [overlap(a[0], half_a[0], *r) for r in zip(b, half_b, strict=True)])
+    np.testing.assert_array_equal(
+        overlap(a[0], half_a[0], b, half_b), [overlap(a[0], half_a[0], *r) for r in zip(b, half_b, strict=True)]
+    )
 
 
 def test_a_cross_overlaps_though_no_corner_lies_inside():

@@ -77,17 +77,26 @@ def test_the_log_is_a_replay(world, reactive):
         logs.append(episode.log)
     assert same(*logs)
     steps = np.repeat(actions, KEYFRAME_STEPS, axis=0)
-    assert same(world.replay([world.start], 0, steps, reactive, every_step=True), logs[0][KEYFRAME_STEPS::KEYFRAME_STEPS])
+    assert same(
+        world.replay([world.start], 0, steps, reactive, every_step=True), logs[0][KEYFRAME_STEPS::KEYFRAME_STEPS]
+    )
 
 
 def test_a_feasible_plan_is_followed():
     """The true future of driven cars, turns and unsteady hands included: < 0.2 m off after 0.5 s, < 0.5 m after 3 s."""
     after_half, after_three, moved = [], [], []
-    for seed, place, turn, explore in ((1, "urban", "left", False), (2, "suburban", "right", True), (3, "rural", "straight", True)):
+    for seed, place, turn, explore in (
+        (1, "urban", "left", False),
+        (2, "suburban", "right", True),
+        (3, "rural", "straight", True),
+    ):
         log = make_world(SceneSpec(seed, place, turn=turn, explore=explore, density=0.3)).simulate()
         pose = np.array([s.ego.pose for s in log])
         for k in range(0, len(log) - 36, 9):
-            ego, tracker = log[k].ego, Tracker(to_ego_frame(pose[k + 6 : k + 37 : 6, :2], pose[k]), log[k].ego, k * STEP_S)
+            ego, tracker = (
+                log[k].ego,
+                Tracker(to_ego_frame(pose[k + 6 : k + 37 : 6, :2], pose[k]), log[k].ego, k * STEP_S),
+            )
             for i in range(36):
                 ego = step_bicycle(ego, *tracker(ego, (k + i) * STEP_S, STEP_S), STEP_S)
                 if i == 5:
@@ -151,7 +160,11 @@ def test_the_command_says_where_the_route_goes(turn):
 
 
 def test_neat_drivers_are_judged_blameless():
-    for spec in (SceneSpec(1, "urban", turn="right"), SceneSpec(0, "rural", turn="left", side=-1), SceneSpec(2, "suburban", turn="left")):
+    for spec in (
+        SceneSpec(1, "urban", turn="right"),
+        SceneSpec(0, "rural", turn="left", side=-1),
+        SceneSpec(2, "suburban", turn="left"),
+    ):
         world = make_world(replace(spec, density=0.3, duration_s=14.0))
         outcome = judge(world, world.simulate(), world.route.length_m)
         assert outcome.off_road_s == outcome.off_road_m == outcome.wrong_side_s == outcome.signals_run == 0

@@ -58,7 +58,7 @@ def test_the_reference_is_the_sum_of_velocities(undisturbed):
 
 
 def test_targets_move_as_their_kind_says(undisturbed):
-    for test, episode, outcome in undisturbed:
+    for test, episode, _ in undisturbed:
         world, scenario = test.world, test.scenario
         pose = np.array([world.agents.pose(s.agents.s_m)[test.target] for s in episode.log])
         moved = np.hypot(*np.diff(pose[:, :2], axis=0).T) / STEP_S
@@ -96,7 +96,7 @@ def test_nobody_else_is_in_the_way(undisturbed):
 def test_looking_ahead_avoids_it(kind):
     """Avoidable: brakes and swerves past the target, nearly always, and stays on the road."""
     outcomes = []
-    for seed in SEEDS[:5]:
+    for seed in SEEDS[:4]:
         test = of(kind, seed)
         outcome = run(test.episode(observe=False), brake_and_swerve(test.world))
         outcomes.append((test.score(outcome), outcome))

@@ -20,7 +20,7 @@ from wamlab.world.outcome import Outcome
 from wamlab.world.population import Population, populate
 from wamlab.world.road import Path
 from wamlab.world.scenarios import Scenario
-from wamlab.world.simulation import STEP_S, SceneSpec, State, World, make_world
+from wamlab.world.simulation import SceneSpec, State, World, make_world
 
 _DENSITY = 0.6
 _CLEAR_M = 25.0  # other vehicles that would come nearer to the two are left out
@@ -130,16 +130,18 @@ def _green(world: World, start_m: float, speed_mps: float) -> np.ndarray:
 
 
 def _make_room(world: World, start_m: float) -> World:
-    """Without the vehicles that would come near to the ego car or its target if the ego car kept its lane and its speed."""
-    state, agents, speed = world.start, world.agents, world.start.ego.speed_mps
+    """Without the vehicles that may come near to the ego car or its target while the ego car keeps its lane and its speed.
+
+    A vehicle may stand, go on as now, or drive as fast as it likes to.
+    """
+    agents, others, speed = world.agents, world.start.agents, world.start.ego.speed_mps
     taken = np.zeros(len(agents), bool)
-    for k in range(round(world.spec.duration_s / STEP_S)):
-        if k % 3 == 0:
-            pose = agents.pose(state.agents.s_m)[:, :2]
-            for xy in (world.route.at(start_m + speed * state.time_s)[:2], pose[-1]):
-                taken |= np.hypot(*(pose - xy).T) < _CLEAR_M
-        state = world.step(state, 0.0, 0.0, reactive=False)
+    for t in np.arange(0.0, world.spec.duration_s, 0.5):
+        own = world.route.at(start_m + speed * t)[:2]
+        for pace in (0.0, others.speed_mps, agents.speed_mps):
+            xy = agents.pose(others.s_m + pace * t)[:, :2]
+            target = agents.pose(others.s_m + agents.speed_mps * t)[-1, :2]
+            taken |= np.minimum(np.hypot(*(xy - own).T), np.hypot(*(xy - target).T)) < _CLEAR_M
     taken &= agents.drives
-    others = world.start.agents
     others = replace(others, s_m=np.where(taken, np.inf, others.s_m), speed_mps=np.where(taken, 0.0, others.speed_mps))
     return replace(world, start=replace(world.start, agents=others))
