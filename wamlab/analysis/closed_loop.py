@@ -12,7 +12,8 @@ from wamlab.render import to_hwc
 from wamlab.statistics import bootstrap_mean
 from wamlab.world.camera import Camera
 from wamlab.world.episode import Controller, run
-from wamlab.world.ncap import KINDS, CrashTest, crash_test, sample
+from wamlab.world.ncap import CrashTest, crash_test
+from wamlab.world.scenarios import KINDS, sample
 from wamlab.world.scripted import DRIVERS
 from wamlab.world.simulation import World
 
@@ -34,7 +35,7 @@ def crash_tests(
 ) -> pd.DataFrame:
     """Every driver in every test: one row each.
 
-    Columns: kind, driver, seed, score, collided (0 or 1), impact_mps and side (of the ego car, first collision; NaN and "" if there is none),
+    Columns: kind, driver, seed, score, collided (0 or 1), impact_mps and side of the first collision (NaN and "" if there is none),
     reference_mps, deviation_m, progress, off_road_s, ended. Raises `UnknownName` for another kind.
     """
     rows = []

@@ -9,8 +9,9 @@ import numpy as np
 from wamlab.analysis.closed_loop import film
 from wamlab.render import to_hwc
 from wamlab.world.camera import Camera
-from wamlab.world.ncap import KINDS, crash_test, sample
+from wamlab.world.ncap import crash_test
 from wamlab.world.road import PLACES
+from wamlab.world.scenarios import KINDS, sample
 from wamlab.world.scripted import DRIVERS
 from wamlab.world.simulation import SceneSpec, State, World, make_world
 from wamlab.world.weather import TIMES, WEATHERS

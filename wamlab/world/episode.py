@@ -126,7 +126,9 @@ class Episode:
         Raises `EpisodeEnded` after the end, `InvalidAction` for another shape, NaN, or what no car can do.
         """
         if self.ended:
-            raise EpisodeEnded(f"the episode ended after {self.duration_s:.2f} s ({self.ended}); call reset() to drive again")
+            raise EpisodeEnded(
+                f"the episode ended after {self.duration_s:.2f} s ({self.ended}); call reset() to drive again"
+            )
         follow = self._follow(np.asarray(action, float))
         for _ in range(self.control_steps):
             before = self.log[-1]

@@ -57,10 +57,10 @@ class BrakeAndSwerve:
         gain = np.clip((self.cruise_mps - ego.speed_mps) / _HORIZON_S, 0.0, 1.5)
         pose, lateral = self._paths(ego, np.where(accel == 0, gain, accel), aside, reach)
         hit_s = self._first_hit_s(seen.state, pose)
-        kerb = self.world.map.distance_to_kerb(corners(ego_box(pose), EGO_HALF_M)[:, ::2]).max((1, 2))
+        kerb = self.world.map.distance_to_kerb(corners(ego_box(pose[:, ::4]), EGO_HALF_M)).max((1, 2))
         lost_m = self.cruise_mps * _HORIZON_S - np.hypot(*(pose[:, -1, :2] - pose[:, 0, :2]).T)
         cost = 0.15 * np.abs(accel) + 0.4 * np.abs(aside) + 0.05 * lateral + 0.04 * lost_m
-        cost += 3.0 * np.maximum(kerb, 0) + 50.0 * np.maximum(lateral - self.lateral_mps2, 0)
+        cost += 6.0 * np.maximum(kerb, 0) + 50.0 * np.maximum(lateral - self.lateral_mps2, 0)
         # what hits somebody anyway: late, and slow by then
         cost += np.where(np.isfinite(hit_s), 100.0 - 10.0 * np.minimum(hit_s, _HORIZON_S) + 5.0 * accel, 0.0)
         best = pose[np.argmin(cost)]
@@ -81,7 +81,11 @@ class BrakeAndSwerve:
         length = np.maximum(reach_s * ego.speed_mps, 4.0)[:, None]
         u = np.minimum(way / length, 1.0)
         gap = aside[:, None] - d0
-        blend, d_blend, dd_blend = u**3 * (10 - 15 * u + 6 * u**2), 30 * (u * (1 - u)) ** 2, 60 * u * (1 - u) * (1 - 2 * u)
+        blend, d_blend, dd_blend = (
+            u**3 * (10 - 15 * u + 6 * u**2),
+            30 * (u * (1 - u)) ** 2,
+            60 * u * (1 - u) * (1 - 2 * u),
+        )
         ease, d_ease = u * (1 - u) ** 3 * (1 + 3 * u), (1 - u) ** 2 * (1 + 2 * u - 15 * u**2)
         dd_ease = -36 * u + 96 * u**2 - 60 * u**3
         d = d0 + gap * blend + slope * length * ease
