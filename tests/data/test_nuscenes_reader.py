@@ -99,7 +99,9 @@ def test_neither_a_name_nor_a_path(tmp_path):
         open_dataset("nuscene")
     with pytest.raises(DatasetMissing, match="no such folder"):
         open_dataset(tmp_path / "nowhere")
-    with pytest.raises(DatasetMissing, match="no folder v1.0-synthetic, v1.0-mini, v1.0-trainval"):
+    with pytest.raises(
+        DatasetMissing, match="neither a folder v1.0-synthetic, v1.0-mini, v1.0-trainval in it nor comma2k19"
+    ):
         open_dataset(tmp_path)
 
 
@@ -145,7 +147,19 @@ def test_missing_can_bus_folder(root):
         open_dataset(root)
 
 
-@pytest.mark.parametrize(("content", "problem"), [(None, "is missing"), ("[]", "is empty"), ("[{", "is damaged")])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "is missing"),
+        ("[]", "is empty"),
+        ("[{", "is damaged"),
+        ("{}", "is empty"),
+        ('{"value": 3}', "is damaged"),
+        ('[{"utime": 1}]', "is damaged"),
+        ('[{"utime": 1, "value": "far"}]', "is damaged"),
+        ('[{"utime": "now", "value": 1}]', "is damaged"),
+    ],
+)
 def test_a_scene_without_can_messages(root, content, problem):
     path = root / "can_bus" / "scene-0002_steeranglefeedback.json"
     path.unlink() if content is None else path.write_text(content)

@@ -68,5 +68,5 @@ def _read(path: Path, name: str, kind: str, modes: tuple[str, ...]) -> np.ndarra
 def _squared(pixels: np.ndarray, resolution: int) -> np.ndarray:
     """(R, R) of (H, W): the pixels whose areas hold the centres of the new ones."""
     left, top, right, bottom = centre_square(pixels.shape[1], pixels.shape[0])
-    nearest = ((np.arange(resolution) + 0.5) * (right - left) / resolution).astype(int)
+    nearest = (2 * np.arange(resolution) + 1) * (right - left) // (2 * resolution)
     return pixels[top:bottom, left:right][np.ix_(nearest, nearest)]
