@@ -54,6 +54,14 @@ def test_actions_are_the_signals_at_the_keyframes(dataset):
     assert np.all(actions[:, 0] > 0), "a left turn: steering and yaw rate have one sign"
 
 
+def test_messages_in_any_order(root):
+    expected = open_dataset(root).scene("scene-0001").actions
+    for message in reader.MESSAGES:
+        path = root / "can_bus" / f"scene-0001_{message}.json"
+        path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+    np.testing.assert_array_equal(open_dataset(root).scene("scene-0001").actions, expected)
+
+
 def test_splits_and_order(dataset):
     assert {split: [s.name for s in dataset.scenes(split)] for split in SPLITS} == {
         "train": ["scene-0001"], "val": ["scene-0002"], "test": ["scene-0003"],
