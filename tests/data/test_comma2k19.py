@@ -177,10 +177,11 @@ def test_missing_and_damaged_pieces(root, path, damage, error, problem):
         (STEERING, np.array([{}], object)),
         ("global_pose/frame_positions", np.full((80, 3), np.nan)),
         ("global_pose/frame_orientations", np.ones((80, 3))),
+        ("global_pose/frame_orientations", np.zeros((80, 4))),
         ("global_pose/frame_times", np.array(["now"] * 80)),
         ("global_pose/frame_times", np.array(1.0)),
     ],
-    ids=["lengths", "pickled", "nan", "shape", "words", "scalar"],
+    ids=["lengths", "pickled", "nan", "shape", "zeros", "words", "scalar"],
 )
 def test_arrays_of_another_shape_or_kind(root, path, array):
     with (folder(root) / path).open("wb") as file:

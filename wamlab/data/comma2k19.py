@@ -120,6 +120,11 @@ class Comma2k19Dataset(Dataset):
             "speed_mps": _at(speed["t"], speed["value"], times_s),
             "accel_mps2": slope(speed["t"], speed["value"], times_s, ACCEL_WINDOW_S),
         }
+        ego_pose = to_local_plane(pose["frame_positions"][numbers], pose["frame_orientations"][numbers])
+        if not np.isfinite(ego_pose).all():  # a quaternion of zeros
+            raise DatasetIncomplete(
+                f"{folder / 'global_pose'} is damaged, so the poses of {name} are unknown: {HOW_TO_GET}"
+            )
         drive = DRIVE.match(name)
         return Scene(
             name=name,
@@ -127,7 +132,7 @@ class Comma2k19Dataset(Dataset):
             timestamps_s=times_s,
             image_paths=(),
             actions=np.stack([signals[action] for action in ACTIONS], axis=1).astype(np.float32),
-            ego_pose=to_local_plane(pose["frame_positions"][numbers], pose["frame_orientations"][numbers]),
+            ego_pose=ego_pose,
             description=f"comma2k19, highway, {drive['start'][:10]}",
             attributes={"location": "california", "recorder": drive["dongle"]},
             intrinsics=np.array(INTRINSICS),
@@ -170,7 +175,7 @@ def to_local_plane(positions_m: NDArray, orientations: NDArray) -> NDArray[np.fl
     """(T, 3) x_m east, y_m north and yaw_rad counter-clockwise from east, in the plane touching the Earth (WGS 84) at the first position.
 
     `positions_m` (T, 3) are Earth-centred, Earth-fixed. `orientations` (T, 4) are quaternions w, x, y, z that turn vectors of the vehicle
-    (forward, right, down) into that frame. Height is dropped; over 2 km the plane is off by less than 1 mm.
+    (forward, right, down) into that frame; one of length 0 gives NaN. Height is dropped; over 2 km the plane is off by less than 1 mm.
     """
     x, y, z = positions_m[0]
     longitude, latitude = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y) * (1 - EARTH_ECCENTRICITY_2))
@@ -180,7 +185,8 @@ def to_local_plane(positions_m: NDArray, orientations: NDArray) -> NDArray[np.fl
     east = np.array([-np.sin(longitude), np.cos(longitude), 0.0])
     north = np.array([-np.sin(latitude) * np.cos(longitude), -np.sin(latitude) * np.sin(longitude), np.cos(latitude)])
 
-    w, i, j, k = (orientations / np.linalg.norm(orientations, axis=1, keepdims=True)).T
+    with np.errstate(invalid="ignore"):
+        w, i, j, k = (orientations / np.linalg.norm(orientations, axis=1, keepdims=True)).T
     forward = np.stack([1 - 2 * (j * j + k * k), 2 * (i * j + w * k), 2 * (i * k - w * j)], axis=1)
     moved_m = positions_m - positions_m[0]
     return np.stack([moved_m @ east, moved_m @ north, np.arctan2(forward @ north, forward @ east)], axis=1)
