@@ -79,6 +79,8 @@ def test_a_label_lies_on_its_pixel(tmp_path):
 def test_a_dataset_without_labels(scene):
     with pytest.raises(LabelsMissing, match="scene-0001 has no semantic labels, no file .*png: .*`wamlab data synth`"):
         load_semantic(scene, [0], 8)
+    with pytest.raises(LabelsMissing, match="scene-0001 has no depth labels, .*`wamlab data synth --depth`"):
+        load_depth(scene, [0], 8)
     with pytest.raises(HorizonTooLong, match="no frame 3 in scene-0001"):
         load_depth(scene, [3], 8)
 
