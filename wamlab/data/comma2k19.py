@@ -48,8 +48,8 @@ class Comma2k19Dataset(Dataset):
 
     `ego_pose` is the recorder's position in the plane that touches the Earth at the scene's first frame: x_m east, y_m north of there,
     yaw_rad counter-clockwise from east to where the recorder's forward axis points, which may be a degree beside the car's (0.9 in the
-    minute of Example_1). `accel_mps2` is the slope of the CAN speed
-    (see `slope`), since a car's speed sensor is free of the gravity that an accelerometer feels uphill.
+    minute of Example_1). `accel_mps2` is the slope of the CAN speed (see `slope`), since a car's speed sensor is free of the gravity that
+    an accelerometer feels uphill.
     """
 
     how_to_mend = HOW_TO_GET
