@@ -1,7 +1,7 @@
 """What opening v1.0-trainval costs: time and peak memory of the devkit, of our first opening and of the second.
 
-The tables have trainval's scene names, row counts and keys, and CAN-bus files of its rates; there are no images. About 2 GB are written
-to the temporary folder and deleted again.
+The tables have trainval's scene names, row counts and keys, and CAN-bus files of its rates; there are no images. About 2.5 GB are written
+to the temporary folder and deleted again. It takes some five minutes; the devkit is left out where it would not find its 8 GB of memory.
 """
 
 from __future__ import annotations
@@ -189,10 +189,12 @@ def measure(code: str, root: Path) -> tuple[float, float, float]:
 
 
 def test_open_trainval(benchmark, trainval):
-    found = {"first opening": measure(OURS, trainval), "the devkit": measure(DEVKIT, trainval)}
+    found = {"first opening": measure(OURS, trainval)}
     found["second opening"] = benchmark.pedantic(measure, args=(OURS, trainval), rounds=1)
+    if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 10e9:
+        found["the devkit"] = measure(DEVKIT, trainval)
+        assert found["first opening"][2] < found["the devkit"][2] / 4
     for what, (cpu_s, wall_s, peak_mb) in found.items():
         benchmark.extra_info[what] = f"{cpu_s:.1f} s CPU, {wall_s:.1f} s, {peak_mb:.0f} MB"
         print(f"{what:>14}: {benchmark.extra_info[what]}")
     assert found["second opening"][1] < 2
-    assert found["first opening"][2] < found["the devkit"][2] / 4

@@ -177,8 +177,11 @@ def test_missing_and_damaged_pieces(root, path, damage, error, problem):
         (STEERING, np.array([{}], object)),
         ("global_pose/frame_positions", np.full((80, 3), np.nan)),
         ("global_pose/frame_orientations", np.ones((80, 3))),
+        ("global_pose/frame_orientations", np.zeros((80, 4))),
+        ("global_pose/frame_times", np.array(["now"] * 80)),
+        ("global_pose/frame_times", np.array(1.0)),
     ],
-    ids=["lengths", "pickled", "nan", "shape"],
+    ids=["lengths", "pickled", "nan", "shape", "zeros", "words", "scalar"],
 )
 def test_arrays_of_another_shape_or_kind(root, path, array):
     with (folder(root) / path).open("wb") as file:
@@ -197,6 +200,7 @@ def test_slope_is_the_fitted_line_s():
         near = np.abs(t - at[i]) <= 0.5
         assert found[i] == pytest.approx(np.polyfit(t[near], v[near], 1)[0])
     assert np.isnan(found[2]), "no value near"
+    np.testing.assert_allclose(slope(t[::-1], v[::-1], at, 0.5), found)
 
 
 def test_recorded_scenes_have_no_labels(made_root):

@@ -270,7 +270,7 @@ def test_tables_that_do_not_fit_together(root):
     table = root / "v1.0-synthetic" / "log.json"
     table.write_text("[]")
     with pytest.raises(
-        DatasetIncomplete, match="tables in .* that do not fit together: no '.*: run `wamlab data synth`"
+        DatasetIncomplete, match=r"tables in .* that do not fit together \(KeyError\('.*run `wamlab data synth`"
     ):
         open_dataset(root).scenes()
 

@@ -11,13 +11,15 @@ import warnings
 from pathlib import Path
 
 import pytest
+import segments
 import torch
 from helpers import MeanCodec, make_dataset
 
 from wamlab.data import open_dataset
 from wamlab.data.frames import load_frames
 from wamlab.data.latents import LatentStore
-from wamlab.errors import InvalidShape
+from wamlab.data.windows import LatentWindows, collate
+from wamlab.errors import ImageDamaged, InvalidParameter, InvalidShape
 from wamlab.render import to_model
 
 NAMES = ("scene-0001", "scene-0002", "scene-0003")
@@ -152,6 +154,45 @@ def test_a_shard_in_another_s_place_is_not_read(dataset, tmp_path):
     fresh = LatentStore(dataset, MeanCodec(), 32, root=tmp_path)
     with pytest.warns(UserWarning, match="damaged latents .*scene-0001"):
         assert not torch.equal(fresh.read("scene-0001"), fresh.read("scene-0002"))
+
+
+def test_one_truncated_image_does_not_lose_the_rest(tmp_path):
+    data = open_dataset(make_dataset(tmp_path / "data", dict.fromkeys(NAMES, "train"), frames=6))
+    image = data.scene("scene-0002").image_paths[4]
+    image.write_bytes(image.read_bytes()[:500])
+    store = LatentStore(data, MeanCodec(), 32, root=tmp_path)
+    with pytest.raises(ImageDamaged, match=f"scene-0002: image .*{image.name} is damaged"):
+        store.fill(data.scenes(), progress=False)
+    assert store.path("scene-0001").exists(), "what was encoded is kept"
+    with pytest.warns(
+        UserWarning, match=f"left out 1 scenes with damaged images: scene-0002: image .*{image.name}"
+    ) as told:
+        assert store.fill(data.scenes(), progress=False, on_damage="skip") == {"scene-0002"}
+    assert len(told) == 1
+    assert [store.path(name).exists() for name in NAMES] == [True, False, True]
+    with pytest.raises(ImageDamaged, match="scene-0002"):
+        store.read("scene-0002")
+
+    with pytest.raises(ImageDamaged, match="scene-0002"):
+        LatentWindows(data.scenes(), store, 1, 2)
+    with pytest.warns(UserWarning, match="left out 1 scenes"):
+        windows = LatentWindows(data.scenes(), store, 1, 2, on_damage="skip")
+    assert {name for name, _ in windows.index} == {"scene-0001", "scene-0003"} and len(windows) == 2 * 4
+    with pytest.warns(UserWarning), pytest.raises(ImageDamaged, match="no window is left: images of scene-0002 are"):
+        LatentWindows([data.scene("scene-0002")], store, 1, 2, on_damage="skip")
+    with pytest.raises(InvalidParameter, match="on_damage must be one of refuse, skip, not 'ignore'"):
+        store.fill([], on_damage="ignore")
+
+
+def test_a_video_is_encoded_as_its_frames(tmp_path):
+    segments.write_segment(tmp_path, segments.made_arrays())
+    data = open_dataset(tmp_path)
+    scene = data.scenes()[0]
+    store = LatentStore(data, MeanCodec(), 32, root=tmp_path / "latents")
+    expected = MeanCodec().encode(to_model(load_frames(scene, range(len(scene)), 32)))
+    torch.testing.assert_close(store.read(scene.name), expected, rtol=0, atol=0)
+    batch = collate([LatentWindows([scene], store, 2, 3)[0]])
+    assert batch.context.shape == (1, 2, 3, 4, 4) and batch.scenes == (scene.name,)
 
 
 def test_killed_by_force_and_resumed(dataset, dataset_root, tmp_path):

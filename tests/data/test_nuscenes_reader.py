@@ -54,6 +54,14 @@ def test_actions_are_the_signals_at_the_keyframes(dataset):
     assert np.all(actions[:, 0] > 0), "a left turn: steering and yaw rate have one sign"
 
 
+def test_messages_in_any_order(root):
+    expected = open_dataset(root).scene("scene-0001").actions
+    for message in reader.MESSAGES:
+        path = root / "can_bus" / f"scene-0001_{message}.json"
+        path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+    np.testing.assert_array_equal(open_dataset(root).scene("scene-0001").actions, expected)
+
+
 def test_splits_and_order(dataset):
     assert {split: [s.name for s in dataset.scenes(split)] for split in SPLITS} == {
         "train": ["scene-0001"], "val": ["scene-0002"], "test": ["scene-0003"],
@@ -100,7 +108,9 @@ def test_neither_a_name_nor_a_path(tmp_path):
         open_dataset("nuscene")
     with pytest.raises(DatasetMissing, match="no such folder"):
         open_dataset(tmp_path / "nowhere")
-    with pytest.raises(DatasetMissing, match="no folder v1.0-synthetic, v1.0-mini, v1.0-trainval"):
+    with pytest.raises(
+        DatasetMissing, match="neither a folder v1.0-synthetic, v1.0-mini, v1.0-trainval in it nor comma2k19"
+    ):
         open_dataset(tmp_path)
 
 
@@ -146,7 +156,19 @@ def test_missing_can_bus_folder(root):
         open_dataset(root)
 
 
-@pytest.mark.parametrize(("content", "problem"), [(None, "is missing"), ("[]", "is empty"), ("[{", "is damaged")])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "is missing"),
+        ("[]", "is empty"),
+        ("[{", "is damaged"),
+        ("{}", "is empty"),
+        ('{"value": 3}', "is damaged"),
+        ('[{"utime": 1}]', "is damaged"),
+        ('[{"utime": 1, "value": "far"}]', "is damaged"),
+        ('[{"utime": "now", "value": 1}]', "is damaged"),
+    ],
+)
 def test_a_scene_without_can_messages(root, content, problem):
     path = root / "can_bus" / "scene-0002_steeranglefeedback.json"
     path.unlink() if content is None else path.write_text(content)

@@ -47,7 +47,7 @@ def test_missing_truncated_and_foreign_images(tmp_path):
     scene.image_paths[1].write_bytes(scene.image_paths[1].read_bytes()[:400])
     scene.image_paths[2].write_text("not an image")
     for i, problem in enumerate(("missing", "damaged", "damaged")):
-        with pytest.raises(ImageDamaged, match=f"{scene.image_paths[i].name} is {problem}"):
+        with pytest.raises(ImageDamaged, match=f"scene-0001: image .*{scene.image_paths[i].name} is {problem}"):
             load_frames(scene, [i], 32)
 
 

@@ -8,7 +8,7 @@ steering is the wheel's angle in degrees, left positive; poses are in the Earth-
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -26,8 +26,15 @@ INTRINSICS = ((910.0, 0.0, 582.0), (0.0, 910.0, 437.0), (0.0, 0.0, 1.0))
 HOW_TO_GET = "unpack Chunk_1.zip to Chunk_10.zip of https://github.com/commaai/comma2k19 there"
 #: A folder of a drive: what names the recorder, and the time it started; the bar is no letter of every file system.
 DRIVE = re.compile(r"(?P<dongle>[0-9a-f]{16})[|_](?P<start>\d{4}-\d\d-\d\d--\d\d-\d\d-\d\d)")
-CAN = ("speed/t", "speed/value", "steering_angle/t", "steering_angle/value")
+#: Array -> its columns, in the folder of the poses and in that of each signal.
 POSE = {"frame_times": 1, "frame_positions": 3, "frame_orientations": 4}
+SIGNAL = {"t": 1, "value": 1}
+#: The files that a scene is made from.
+PARTS = (
+    "video.hevc",
+    *(f"global_pose/{part}" for part in POSE),
+    *(f"processed_log/CAN/{signal}/{part}" for signal in ("speed", "steering_angle") for part in SIGNAL),
+)
 #: Half the time over which the speed's slope is taken.
 ACCEL_WINDOW_S = 0.25
 #: The Earth's semi-major axis and squared eccentricity (WGS 84).
@@ -40,8 +47,9 @@ class Comma2k19Dataset(Dataset):
     Splits are by drive, since the segments of one follow each other: see `split_of_drive`. (Drives go along the same road.)
 
     `ego_pose` is the recorder's position in the plane that touches the Earth at the scene's first frame: x_m east, y_m north of there,
-    yaw_rad counter-clockwise from east to where the recorder's forward axis points. `accel_mps2` is the slope of the CAN speed
-    (see `slope`), since a car's speed sensor is free of the gravity that an accelerometer feels uphill.
+    yaw_rad counter-clockwise from east to where the recorder's forward axis points, which may be a degree beside the car's (0.9 in the
+    minute of Example_1). `accel_mps2` is the slope of the CAN speed (see `slope`), since a car's speed sensor is free of the gravity that
+    an accelerometer feels uphill.
     """
 
     how_to_mend = HOW_TO_GET
@@ -58,7 +66,7 @@ class Comma2k19Dataset(Dataset):
             raise InvalidParameter(
                 f"rate_hz must divide the video's {VIDEO_HZ} Hz, as 1, 2, 4, 5 and 10 do, not {rate_hz}"
             )
-        self.rate_hz = rate_hz
+        self.rate_hz = float(rate_hz)
         self.segments = find_segments(self.dataroot)
         if not self.segments:
             raise DatasetMissing(f"no comma2k19 dataset at {self.dataroot}: {HOW_TO_GET}")
@@ -101,22 +109,23 @@ class Comma2k19Dataset(Dataset):
         video = folder / "video.hevc"
         if not video.is_file():
             raise DatasetIncomplete(f"{video} is missing, so {name} has no images: {HOW_TO_GET}")
-        pose = {part: _load(folder / "global_pose" / part, width, name) for part, width in POSE.items()}
-        can = {part: _load(folder / "processed_log" / "CAN" / part, 1, name)[:, 0] for part in CAN}
-        _check_lengths(folder / "global_pose", pose.values(), name)
-        for signal in ("speed", "steering_angle"):
-            _check_lengths(
-                folder / "processed_log" / "CAN" / signal, (can[f"{signal}/t"], can[f"{signal}/value"]), name
-            )
-
+        pose = _load_together(folder / "global_pose", POSE, DatasetIncomplete, f"the poses of {name}")
+        speed, steering = (
+            _load_together(folder / "processed_log" / "CAN" / signal, SIGNAL, CanBusMissing, f"the actions of {name}")
+            for signal in ("speed", "steering_angle")
+        )
         numbers = np.arange(0, len(pose["frame_times"]), round(VIDEO_HZ / self.rate_hz))
-        times_s = pose["frame_times"][numbers, 0]
-        speed = can["speed/t"], can["speed/value"]
+        times_s = pose["frame_times"][numbers]
         signals = {
-            "steering_rad": _at(can["steering_angle/t"], np.radians(can["steering_angle/value"]), times_s),
-            "speed_mps": _at(*speed, times_s),
-            "accel_mps2": slope(*speed, times_s, ACCEL_WINDOW_S),
+            "steering_rad": _at(steering["t"], np.radians(steering["value"]), times_s),
+            "speed_mps": _at(speed["t"], speed["value"], times_s),
+            "accel_mps2": slope(speed["t"], speed["value"], times_s, ACCEL_WINDOW_S),
         }
+        ego_pose = to_local_plane(pose["frame_positions"][numbers], pose["frame_orientations"][numbers])
+        if not np.isfinite(ego_pose).all():  # a quaternion of zeros
+            raise DatasetIncomplete(
+                f"{folder / 'global_pose'} is damaged, so the poses of {name} are unknown: {HOW_TO_GET}"
+            )
         drive = DRIVE.match(name)
         return Scene(
             name=name,
@@ -124,7 +133,7 @@ class Comma2k19Dataset(Dataset):
             timestamps_s=times_s,
             image_paths=(),
             actions=np.stack([signals[action] for action in ACTIONS], axis=1).astype(np.float32),
-            ego_pose=to_local_plane(pose["frame_positions"][numbers], pose["frame_orientations"][numbers]),
+            ego_pose=ego_pose,
             description=f"comma2k19, highway, {drive['start'][:10]}",
             attributes={"location": "california", "recorder": drive["dongle"]},
             intrinsics=np.array(INTRINSICS),
@@ -151,7 +160,9 @@ def split_of_drive(drive: str) -> str:
 
 
 def slope(times_s: NDArray, values: NDArray, at_s: NDArray, half_window_s: float) -> NDArray[np.float64]:
-    """(T,) slope per second of the least-squares line through the values (N,) within `half_window_s` of each time; NaN if under two."""
+    """(T,) slope per second of the line fitted to the values (N,) less than `half_window_s` from each time; NaN if under two."""
+    order = np.argsort(times_s, kind="stable")
+    times_s, values = times_s[order], values[order]
     first, last = (np.searchsorted(times_s, at_s + offset) for offset in (-half_window_s, half_window_s))
     slopes = np.full(len(at_s), np.nan)
     for i, (a, b) in enumerate(zip(first, last, strict=True)):
@@ -165,7 +176,7 @@ def to_local_plane(positions_m: NDArray, orientations: NDArray) -> NDArray[np.fl
     """(T, 3) x_m east, y_m north and yaw_rad counter-clockwise from east, in the plane touching the Earth (WGS 84) at the first position.
 
     `positions_m` (T, 3) are Earth-centred, Earth-fixed. `orientations` (T, 4) are quaternions w, x, y, z that turn vectors of the vehicle
-    (forward, right, down) into that frame. Height is dropped; over 2 km the plane is off by less than 1 mm.
+    (forward, right, down) into that frame; one of length 0 gives NaN. Height is dropped; over 2 km the plane is off by less than 1 mm.
     """
     x, y, z = positions_m[0]
     longitude, latitude = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y) * (1 - EARTH_ECCENTRICITY_2))
@@ -175,7 +186,8 @@ def to_local_plane(positions_m: NDArray, orientations: NDArray) -> NDArray[np.fl
     east = np.array([-np.sin(longitude), np.cos(longitude), 0.0])
     north = np.array([-np.sin(latitude) * np.cos(longitude), -np.sin(latitude) * np.sin(longitude), np.cos(latitude)])
 
-    w, i, j, k = (orientations / np.linalg.norm(orientations, axis=1, keepdims=True)).T
+    with np.errstate(invalid="ignore"):
+        w, i, j, k = (orientations / np.linalg.norm(orientations, axis=1, keepdims=True)).T
     forward = np.stack([1 - 2 * (j * j + k * k), 2 * (i * j + w * k), 2 * (i * k - w * j)], axis=1)
     moved_m = positions_m - positions_m[0]
     return np.stack([moved_m @ east, moved_m @ north, np.arctan2(forward @ north, forward @ east)], axis=1)
@@ -187,36 +199,26 @@ def _at(signal_s: NDArray, values: NDArray, times_s: NDArray) -> NDArray[np.floa
 
 def _files(folder: Path) -> list[Path]:
     """Those files of a segment's that a scene is made from and that are there."""
-    parts = ("video.hevc", *(f"global_pose/{part}" for part in POSE), *(f"processed_log/CAN/{part}" for part in CAN))
-    return [folder / part for part in parts if (folder / part).is_file()]
+    return [folder / part for part in PARTS if (folder / part).is_file()]
 
 
-def _load(path: Path, width: int, name: str) -> NDArray[np.float64]:
-    """(N, width) float64, all finite. Raises as `_check_lengths`."""
-    try:
-        array = np.load(path, allow_pickle=False)
-        if (
-            isinstance(array, np.ndarray)
-            and array.size
-            and array.size == len(array) * width
-            and np.isfinite(array).all()
-        ):
-            return array.reshape(-1, width).astype(np.float64)
+def _load_together(
+    folder: Path, widths: Mapping[str, int], error: type[WamlabError], lost: str
+) -> dict[str, NDArray[np.float64]]:
+    """Arrays (N,), or (N, width) of a width above 1, of one length and finite. Raises `error`, saying what is `lost` with them."""
+    arrays = {}
+    for part, width in widths.items():
         problem = "is damaged"
-    except FileNotFoundError:
-        problem = "is missing"
-    except (ValueError, TypeError, EOFError, OSError):
-        problem = "is damaged"
-    raise _problem(path, problem, name)
-
-
-def _check_lengths(path: Path, arrays: Iterable[NDArray], name: str) -> None:
-    """Raises `CanBusMissing` or, for poses, `DatasetIncomplete` if the arrays of a folder differ in length."""
-    if len({len(array) for array in arrays}) > 1:
-        raise _problem(path, "has arrays of several lengths", name)
-
-
-def _problem(path: Path, problem: str, name: str) -> WamlabError:
-    if "CAN" in path.parts:
-        return CanBusMissing(f"{path} {problem}, so the actions of {name} are unknown: {HOW_TO_GET}")
-    return DatasetIncomplete(f"{path} {problem}, so the poses of {name} are unknown: {HOW_TO_GET}")
+        try:
+            array = np.asarray(np.load(folder / part, allow_pickle=False), np.float64)
+            if array.size and array.size == len(array) * width and np.isfinite(array).all():
+                arrays[part] = array.reshape(-1, width) if width > 1 else array.reshape(-1)
+                continue
+        except FileNotFoundError:
+            problem = "is missing"
+        except (ValueError, TypeError, EOFError, OSError):
+            pass
+        raise error(f"{folder / part} {problem}, so {lost} are unknown: {HOW_TO_GET}")
+    if len({len(array) for array in arrays.values()}) > 1:
+        raise error(f"{folder} has arrays of several lengths, so {lost} are unknown: {HOW_TO_GET}")
+    return arrays

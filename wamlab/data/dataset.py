@@ -96,8 +96,8 @@ class Dataset(ABC):
             return [self.scene(damaged[0])]  # raises
         if fresh := [name for name in damaged if name not in self._warned]:
             self._warned.update(fresh)
-            reason = self.index.problems[fresh[0]]
-            warnings.warn(f"{self.name}: left out {len(fresh)} scenes, {', '.join(fresh)}: {reason}", stacklevel=2)
+            why = f"{self.index.problems[fresh[0]]}" + "; `index.problems` says why of each" * (len(fresh) > 1)
+            warnings.warn(f"{self.name}: left out {len(fresh)} scenes, {', '.join(fresh)}: {why}", stacklevel=2)
         return [self._scene(name, split) for name in names if name not in self.index.problems]
 
     def scene(self, name: str) -> Scene:

@@ -12,8 +12,10 @@ from wamlab.data.frames import centre_square, check_indices
 from wamlab.errors import ImageDamaged, LabelsMissing
 from wamlab.types import Scene
 
-#: Depth is stored in centimetres, as 16 bits; the sky has none.
-DEPTH_UNIT_M, SKY = 0.01, 0
+#: Depth is stored in centimetres, as 16 bits; the sky, and what is too far for them, has none.
+DEPTH_UNIT_M, NO_DEPTH = 0.01, 0
+#: What writes each kind.
+COMMANDS = {"semantic": "`wamlab data synth`", "depth": "`wamlab data synth --depth`"}
 
 
 def load_semantic(scene: Scene, indices: Sequence[int], resolution: int) -> np.ndarray:
@@ -28,9 +30,9 @@ def load_semantic(scene: Scene, indices: Sequence[int], resolution: int) -> np.n
 
 
 def load_depth(scene: Scene, indices: Sequence[int], resolution: int) -> np.ndarray:
-    """(T, R, R) float32 metres along the camera's axis, infinite for the sky; otherwise as `load_semantic`."""
+    """(T, R, R) float32 metres along the camera's axis, infinite for the sky and beyond 655 m; otherwise as `load_semantic`."""
     depth = _load(scene, indices, resolution, "depth", ("I;16", "I"))
-    return np.where(depth == SKY, np.inf, depth * DEPTH_UNIT_M).astype(np.float32)
+    return np.where(depth == NO_DEPTH, np.inf, depth * DEPTH_UNIT_M).astype(np.float32)
 
 
 def _load(scene: Scene, indices: Sequence[int], resolution: int, kind: str, modes: tuple[str, ...]) -> np.ndarray:
@@ -59,14 +61,14 @@ def _read(path: Path, name: str, kind: str, modes: tuple[str, ...]) -> np.ndarra
             return np.asarray(image)
     except FileNotFoundError:
         raise LabelsMissing(
-            f"{name} has no {kind} labels, no file {path}: only a synthetic dataset has them, `wamlab data synth` writes one"
+            f"{name} has no {kind} labels, no file {path}: only a synthetic dataset has them, and {COMMANDS[kind]} writes one"
         ) from None
     except (OSError, SyntaxError) as error:
-        raise ImageDamaged(f"{name}: {kind} map {path} is damaged ({error}): run `wamlab data synth` again") from error
+        raise ImageDamaged(f"{name}: {kind} map {path} is damaged ({error}): run {COMMANDS[kind]} again") from error
 
 
 def _squared(pixels: np.ndarray, resolution: int) -> np.ndarray:
     """(R, R) of (H, W): the pixels whose areas hold the centres of the new ones."""
     left, top, right, bottom = centre_square(pixels.shape[1], pixels.shape[0])
-    nearest = ((np.arange(resolution) + 0.5) * (right - left) / resolution).astype(int)
+    nearest = (2 * np.arange(resolution) + 1) * (right - left) // (2 * resolution)
     return pixels[top:bottom, left:right][np.ix_(nearest, nearest)]

@@ -118,8 +118,8 @@ def read_drives(folder: Path) -> Iterator[Drive]:
                 intrinsics=np.array(calibrations[images[0]["calibrated_sensor_token"]], np.float64),
                 image_size=(images[0]["width"], images[0]["height"]),
             )
-    except (LookupError, TypeError) as error:
-        raise DatasetIncomplete(f"tables in {folder} that do not fit together: no {error}") from error
+    except (LookupError, TypeError, ValueError) as error:
+        raise DatasetIncomplete(f"tables in {folder} that do not fit together ({error!r})") from error
 
 
 def _pose(row: Row) -> tuple[float, float, float]:

@@ -221,10 +221,7 @@ def _dataset_fingerprint(name: Any) -> str | None:
         return None
     from wamlab.data import open_dataset
 
-    dataset = open_dataset(name)
-    if not (dataset.dataroot / "can_bus").is_dir():
-        _ = dataset.can_bus  # says what to do
-    return str(dataset.fingerprint)
+    return open_dataset(name).fingerprint
 
 
 def _one_line(text: str, limit: int = 300) -> str:
