@@ -20,6 +20,17 @@ def test_png_is_read_back_by_two_libraries(shape, kind):
     np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED), image)
 
 
+@pytest.mark.parametrize("enlarge", [1, 2, 5])
+def test_a_mask_is_enlarged_and_read_as_0_and_255(enlarge):
+    mask = np.random.default_rng(1).integers(0, 2, (30, 17), np.uint8) * 255
+    content = images.mask_png(mask, enlarge)
+    expected = np.kron(mask, np.ones((enlarge, enlarge), np.uint8))
+    got = np.array(Image.open(io.BytesIO(content)))
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED), expected)
+
+
 def test_semantic_png_has_ids_and_shows_colours():
     labels = np.arange(len(Semantic), dtype=np.uint8).reshape(2, -1)
     picture = Image.open(io.BytesIO(images.semantic_png(labels)))

@@ -216,6 +216,7 @@ def test_chains_bridge_gaps_and_unseen_agents_are_left_out(tmp_path):
         ({"ego_pose": np.ones((2, 3))}, "3 timestamps"),
         ({"timestamps_us": np.array([1, 2, 3])}, "no CAN message within 50 ms"),
         ({"can": replace(make_recording(frames=3).can, speed_mps=np.full(95, np.nan))}, "NaN or infinite"),
+        ({"map_resolution_m": 0.25}, "multiple of 0.1, not 0.25"),
         ({"agents": (replace(make_recording().agents[0], category="vehicle.tram"),)}, "vehicle.tram"),
     ],
 )

@@ -14,11 +14,11 @@ from wamlab.world.annotation import annotate, pixel_share
 from wamlab.world.camera import Camera
 from wamlab.world.description import describe
 from wamlab.world.images import depth_png, jpeg, semantic_png
-from wamlab.world.nuscenes import MAP_RESOLUTION_M
 from wamlab.world.recording import CanBus, Film, Recording
 from wamlab.world.simulation import KEYFRAME_STEPS, STEP_S, SceneSpec, State, World, make_world
 
 _BATCH = 8  # frames drawn at once
+_MAP_RESOLUTION_M = 0.2
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def record(
         agents=tracks,
         route=world.route.points,
         map_mask=_map_mask(world),
-        map_resolution_m=MAP_RESOLUTION_M,
+        map_resolution_m=_MAP_RESOLUTION_M,
         attributes={**world.look.attributes, "place": spec.place},
         world=asdict(spec),
     )
@@ -144,11 +144,11 @@ def _can_bus(log: list[State], times_us: np.ndarray) -> CanBus:
 
 def _map_mask(world: World) -> np.ndarray:
     """Carriageways as a (rows, columns) mask of 0 and 255, row 0 at the top."""
-    columns, rows = (int(np.ceil(v / MAP_RESOLUTION_M)) for v in world.map.size_m)
+    columns, rows = (int(np.ceil(v / _MAP_RESOLUTION_M)) for v in world.map.size_m)
     mask = np.zeros((rows, columns), np.uint8)
     for road in world.map.roads:
-        line = np.round(road.points / MAP_RESOLUTION_M * 16).astype(np.int32)
+        line = np.round(road.points / _MAP_RESOLUTION_M * 16).astype(np.int32)
         line[:, 1] = rows * 16 - line[:, 1]
-        width = round(2 * road.half_width_m / MAP_RESOLUTION_M)
+        width = round(2 * road.half_width_m / _MAP_RESOLUTION_M)
         cv2.polylines(mask, [line.reshape(-1, 1, 2)], False, 255, width, cv2.LINE_8, 4)
     return mask

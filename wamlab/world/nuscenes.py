@@ -17,21 +17,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from wamlab.errors import DatasetIncomplete
 from wamlab.geometry import nearest
 from wamlab.types import SPLITS
 from wamlab.world.canbus import can_messages
-from wamlab.world.images import png
+from wamlab.world.images import mask_png
 from wamlab.world.primitives import SEMANTIC_COLOURS, Semantic
 from wamlab.world.recording import Recording
 from wamlab.world.tables import CHANNEL, SCENE_TABLES, file_name, scene_tables, sensor_rows, static_tables
 from wamlab.world.taxonomy import ATTRIBUTES, CATEGORIES
 
 VERSION = "v1.0-synthetic"
-MAP_RESOLUTION_M = 0.1
+_DEVKIT_RESOLUTION_M = 0.1  # of maps, metres a pixel
 #: What `labels/classes.json` says of the semantic maps: class id -> name and colour.
 CLASSES = {str(int(k)): {"name": k.name.lower(), "colour": list(SEMANTIC_COLOURS[k])} for k in Semantic}
 
@@ -49,7 +48,7 @@ def write_scene(root: Path | str, recording: Recording, recipe: str = "") -> Non
     _check(recording)
     files = dict(_shots(recording))
     images_sha256 = hashlib.sha256(b"".join(files.values())).hexdigest()
-    files[f"maps/{name}.png"] = _map_png(recording.map_mask, recording.map_resolution_m)
+    files[f"maps/{name}.png"] = mask_png(recording.map_mask, round(recording.map_resolution_m / _DEVKIT_RESOLUTION_M))
     for message, content in can_messages(recording.can, recording.route, int(recording.timestamps_us[0])).items():
         files[f"can_bus/{name}_{message}.json"] = _json(content)
 
@@ -162,6 +161,10 @@ def _check(recording: Recording) -> None:
         raise ValueError(f"{name}: a keyframe has no CAN message within 50 ms")
     if not all(np.isfinite(signal).all() for signal in vars(can).values()):
         raise ValueError(f"{name}: a CAN signal is NaN or infinite")
+    if abs(recording.map_resolution_m / _DEVKIT_RESOLUTION_M % 1 - 0.5) < 0.49:
+        raise ValueError(
+            f"{name}: map_resolution_m must be a multiple of {_DEVKIT_RESOLUTION_M}, not {recording.map_resolution_m}"
+        )
     for film in recording.films:
         lengths = {len(film.timestamps_us), len(film.ego_pose), len(film.shots), *map(len, film.labels.values())}
         if len(lengths) > 1 or not np.isin(times_us, film.timestamps_us).all():
@@ -171,12 +174,6 @@ def _check(recording: Recording) -> None:
     for agent in recording.agents:
         if agent.category not in CATEGORIES or not set(agent.attribute) <= {"", *ATTRIBUTES}:
             raise ValueError(f"{name}: not nuScenes' vocabulary: {agent.category}, {sorted(set(agent.attribute))}")
-
-
-def _map_png(mask: np.ndarray, resolution_m: float) -> bytes:
-    """At the devkit's 0.1 m a pixel, in 8 bits, as the devkit reads it."""
-    scale = resolution_m / MAP_RESOLUTION_M
-    return png(mask if scale == 1 else cv2.resize(mask, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST))
 
 
 def _shard_path(root: Path, name: str) -> Path:

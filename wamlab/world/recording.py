@@ -89,8 +89,8 @@ class Recording:
         ego_pose: (T, 3) x_m, y_m, yaw_rad of the rear axle, global; all x and y positive.
         films: one a sensor, the front camera first; each has a shot at every keyframe.
         route: (R, 2) lane path that the ego follows, global, metres.
-        map_mask: (h, w) uint8, 255 where one can drive, else 0; `map_resolution_m` a pixel, row 0 at the top (largest y), the other
-            end of column 0 at global (0, 0).
+        map_mask: (h, w) uint8, 0 where one cannot drive; `map_resolution_m` (a multiple of 0.1) a pixel, row 0 at the top (largest y),
+            column 0 of the last row at global (0, 0).
         attributes: e.g. {"time": "night", "weather": "rain", "place": "urban"}.
         world: what the drive can be simulated again from: the fields of its `SceneSpec`.
     """
@@ -105,6 +105,6 @@ class Recording:
     agents: tuple[AgentTrack, ...]
     route: np.ndarray
     map_mask: np.ndarray
-    map_resolution_m: float = 0.1
+    map_resolution_m: float = 0.2
     attributes: dict[str, str] = field(default_factory=dict)
     world: dict[str, Any] = field(default_factory=dict)

@@ -122,32 +122,28 @@ def _annotations(recording: Recording, samples: list[str]) -> tuple[list[Row], l
         )
         size, rotations = _rounded(agent.size_m, 3), _quaternion(agent.pose[:, 2])
         centres = _rounded(np.column_stack([agent.pose[:, :2], agent.z_m]), 3)
-        lidar, radar = _returns(agent, recording.ego_pose)
+        lidar = _lidar_points(agent, recording.ego_pose)
         for i, t in enumerate(frames.tolist()):
             annotations.append(
                 {"token": chain[i], "sample_token": samples[t], "instance_token": instance}
                 | {"visibility_token": str(agent.visibility[t])}
                 | {"attribute_tokens": [token("attribute", agent.attribute[t])] if agent.attribute[t] else []}
                 | {"translation": centres[t], "size": size, "rotation": rotations[t]}
-                | {"num_lidar_pts": lidar[t], "num_radar_pts": radar[t]}
+                | {"num_lidar_pts": lidar[t], "num_radar_pts": 0}
                 | _neighbours(chain, i)
             )
     return instances, annotations
 
 
-def _returns(agent: AgentTrack, ego_pose: np.ndarray) -> tuple[list[int], list[int]]:
-    """(T,) lidar and radar points in the box.
-
-    Without a lidar, as many as a box of this size, distance and visibility would get: 32 beams, 1.33 x 0.33 degrees apart.
-    """
-    distance_m = np.maximum(1.0, np.hypot(*(agent.pose[:, :2] - ego_pose[:, :2]).T))
-    radar = np.minimum(8, 80 / distance_m).astype(int) * agent.category.startswith("vehicle")
+def _lidar_points(agent: AgentTrack, ego_pose: np.ndarray) -> list[int]:
+    """(T,) points in the box. Without a lidar, as many as one would see of a box of this size, distance and visibility (evaluations
+    leave out boxes without any): 32 beams, 1.33 x 0.33 degrees apart."""
     if agent.lidar_points is not None:
-        return agent.lidar_points.tolist(), radar.tolist()
+        return agent.lidar_points.tolist()
+    distance_m = np.maximum(1.0, np.hypot(*(agent.pose[:, :2] - ego_pose[:, :2]).T))
     share = np.array([0.0] + [sum(percent) / 200 for _, percent in VISIBILITY.values()])[agent.visibility]
     solid_angle = max(agent.size_m[:2]) * agent.size_m[2] / distance_m**2
-    lidar = np.maximum(1, solid_angle / (np.radians(1.33) * np.radians(0.33)) * share)
-    return lidar.astype(int).tolist(), radar.tolist()
+    return np.maximum(1, solid_angle / (np.radians(1.33) * np.radians(0.33)) * share).astype(int).tolist()
 
 
 def static_tables() -> dict[str, list[Row]]:
