@@ -95,10 +95,10 @@ def test_signals_never_let_both_roads_go():
 
 def test_a_stop_line_holds_on_red_and_after_amber_only_who_can_stop():
     stops, offsets = Stops.of([[(100.0, 0, 0)]] * 2), np.zeros(1)
-    front, speed = np.array([80.0, 95.0]), np.array([10.0, 10.0])
+    front, speed = np.array([75.0, 95.0]), np.array([10.0, 10.0])
     assert np.isinf(stops.gap_m(front, speed, 1.0, offsets)).all()  # green
-    np.testing.assert_allclose(stops.gap_m(front, speed, 8.5, offsets), [20.0, np.inf])  # amber
-    np.testing.assert_allclose(stops.gap_m(front, speed, 15.0, offsets), [20.0, 5.0])  # red
+    np.testing.assert_allclose(stops.gap_m(front, speed, 8.5, offsets), [25.0, np.inf])  # amber
+    np.testing.assert_allclose(stops.gap_m(front, speed, 15.0, offsets), [25.0, 5.0])  # red
 
 
 def test_nobody_crosses_on_red(drives):

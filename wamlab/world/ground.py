@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from wamlab.world.primitives import Semantic
-from wamlab.world.road import CELL_M, SPACING_M, RoadMap
+from wamlab.world.road import CELL_M, KERB_RADIUS_M, SPACING_M, RoadMap
 
 _PAINT = (0.62, 0.62, 0.6)
 _YELLOW = (0.62, 0.42, 0.06)
 _STYLES = {"double": 0, "solid": 1, "dashed": 2}
-_KERB_RADIUS_M = 5.0
 
 
 @dataclass(frozen=True)
@@ -208,7 +207,7 @@ def _margin(g: Ground, x, y, s, kerb, f_d, f_s, along, fine, coarse, pavement) -
 def _join(g: Ground, x: Tensor, y: Tensor, kerb: Tensor, road2: Tensor, sample2: Tensor) -> Tensor:
     """Distance to the kerb of two roads together, with a circular fillet in the corners where they meet."""
     d2 = road_coordinates(g, x, y, road2, sample2)[1]
-    other, r = d2.abs() - g.roads[0].index_select(0, road2), _KERB_RADIUS_M
+    other, r = d2.abs() - g.roads[0].index_select(0, road2), KERB_RADIUS_M
     fillet = r - norm((kerb - r).clamp(max=0), (other - r).clamp(max=0))
     return torch.where((kerb < r) & (other < r), fillet, torch.minimum(kerb, other))
 

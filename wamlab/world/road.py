@@ -20,7 +20,8 @@ CELL_M = 4.0  # of the lookup grid
 PLACES = ("urban", "suburban", "rural")
 MAX_LANES = {"urban": 3, "suburban": 3, "rural": 2}  # in each direction
 _LATERAL_MPS2, _CURVE_BRAKE_MPS2 = 1.9, 1.3  # comfort in a bend, and on the way to it
-_NEAR_TURN_M, _ACROSS_TURN_M = 7.5, 11.0  # radius of a turn to the near side, and of one across the oncoming lanes
+KERB_RADIUS_M = 5.0  # of the corners where roads meet
+_NEAR_TURN_M, _ACROSS_TURN_M = 7.0, 11.0  # radius of a turn to the near side, and of one across the oncoming lanes
 
 
 @dataclass(frozen=True)
@@ -233,8 +234,11 @@ class RoadMap:
         return [cKDTree(road.points) for road in self.roads]
 
     def distance_to_kerb(self, xy: np.ndarray) -> np.ndarray:
-        """(..., 2) -> signed distance to the nearest kerb, negative on a carriageway, metres."""
-        return np.min([t.query(xy)[0] - r.half_width_m for t, r in zip(self._trees, self.roads, strict=True)], axis=0)
+        """(..., 2) -> signed distance to the nearest kerb, negative on a carriageway, metres. Corners are rounded."""
+        gaps = [t.query(xy)[0] - r.half_width_m for t, r in zip(self._trees, self.roads, strict=True)]
+        first, second = np.partition([*gaps, gaps[0] + np.inf], 1, axis=0)[:2]
+        inner, r = np.hypot(np.minimum(first - KERB_RADIUS_M, 0), np.minimum(second - KERB_RADIUS_M, 0)), KERB_RADIUS_M
+        return np.where(second < r, r - inner, first)
 
 
 def _tangents(here: np.ndarray, there: np.ndarray, radius_m: float) -> tuple[float, float]:
