@@ -10,7 +10,7 @@ import numpy as np
 from wamlab.world.junction import Passage
 from wamlab.world.road import Path
 
-_STOP_ROOM_M, _EXIT_M = 12.0, 26.0  # no lane changes from here before a stop line to there behind a crossing's middle
+_STOP_ROOM_M, _EXIT_M = 8.0, 20.0  # no lane changes from here before a stop line to there behind a crossing's middle
 _SAME_LINE_M, _SAME_HEADING_RAD = 0.5, 0.1
 
 
