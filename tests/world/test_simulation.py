@@ -12,7 +12,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from wamlab.errors import HorizonTooLong, InvalidAction, InvalidParameter, UnknownName
-from wamlab.geometry import curvature_to_steering, steering_to_curvature, to_ego_frame
+from wamlab.geometry import curvature_to_steering, steering_to_curvature, to_ego_frame, to_global_frame
+from wamlab.world.road import Path
 from wamlab.world.simulation import KEYFRAME_STEPS, STEP_S, SceneSpec, State, World, make_world
 
 SPEC = SceneSpec(5, "urban", turn="left", duration_s=8.0)
@@ -80,9 +81,39 @@ def test_a_neat_driver_keeps_the_lane_and_a_steady_hand(turn, side):
     assert rows[:, 3].max() < 15 and rows[:, 5].min() > -7.01 and rows[:, 5].max() < 1.61
 
 
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("turn", ["left", "right", "straight"])
+def test_every_road_can_be_asked_for(lanes, side, turn):
+    world = make_world(SceneSpec(50 + lanes, "suburban", turn=turn, side=side, lanes=lanes, duration_s=4))
+    assert world.map.roads[0].lanes == lanes and world.map.side == side
+    assert world.map.distance_to_kerb(world.route.points[:-5]).max() < -1  # half of the car, and some room
+    bend = world.route.yaw[np.searchsorted(world.route.s, 130)] - world.route.yaw[0]
+    road = world.map.roads[0]
+    s, _ = Path(road.points).project(world.route.points[[0]])
+    bend -= road.at(min(s[0] + 130, road.length_m))[2] - road.at(s[0])[2]
+    assert {"left": bend > 0.9, "right": bend < -0.9, "straight": abs(bend) < 0.3}[turn]
+
+
+def test_the_ego_car_changes_lanes_in_some_scenes():
+    """Its route moves over by a lane, and the driver steers there and back."""
+    changes = 0
+    for seed in range(70, 80):
+        world = make_world(SceneSpec(seed, "urban", lanes=3, density=0.8, duration_s=12))
+        offset = Path(world.map.roads[0].points).project(world.route.points)[1]
+        moved = offset[-10] - offset[2]
+        assert min(abs(moved), abs(abs(moved) - 3.2)) < 0.05  # it ends in the middle of a lane
+        changes += abs(moved) > 1
+        if abs(moved) > 1 and changes < 3:
+            rows = ego_rows(world.simulate())
+            assert np.abs(world.route.project(rows[:, :2])[1]).max() < 0.5
+            assert (np.sign(moved) * rows[:, 4]).max() > 0.15
+    assert changes >= 3
+
+
 def test_an_exploring_driver_covers_more_actions():
     """More steering than the road asks for, and more acceleration."""
-    spread = {}
+    spread, widest, hardest = {}, {}, 0.0
     for explore in (False, True):
         rows = []
         for seed in (31, 32, 33):
@@ -91,8 +122,19 @@ def test_an_exploring_driver_covers_more_actions():
             s, _ = world.route.project(row[:, :2])
             needed = curvature_to_steering(np.interp(s, world.route.s, world.route.bend))
             rows.append(np.stack([row[:, 4] - needed, row[:, 5]], -1))
-        spread[explore] = np.concatenate(rows).std(0)
+        rows = np.concatenate(rows)
+        spread[explore], widest[explore], hardest = rows.std(0), rows[:, 1].max(), rows[:, 1].min()
     assert (spread[True] > 1.5 * spread[False]).all(), spread
+    assert widest[False] < 1.61 and widest[True] > 2.2 and hardest < -3.5
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_the_ego_car_stays_on_the_road(explore):
+    for seed, place, turn in ((91, "urban", "right"), (92, "suburban", "left"), (93, "rural", "straight")):
+        world = make_world(SceneSpec(seed, place, turn=turn, explore=explore, duration_s=15))
+        for x, y, yaw, *_ in ego_rows(world.simulate())[::3]:
+            corners = np.array([[u, v] for u in (-0.9, 3.6) for v in (-0.925, 0.925)])  # from the rear axle
+            assert world.map.distance_to_kerb(to_global_frame(corners, np.array([x, y, yaw]))).max() < 0
 
 
 @pytest.mark.parametrize(("turn", "sign"), [("left", 1), ("right", -1)])
@@ -176,9 +218,23 @@ def test_what_is_wrong_has_a_name(drive):
     for wrong in ({"place": "moon"}, {"turn": "u-turn"}, {"time": "noon"}, {"weather": "hail"}):
         with pytest.raises(UnknownName, match=next(iter(wrong.values()))):
             SceneSpec(1, **wrong)
-    for wrong in ({"side": 0}, {"duration_s": 0.0}, {"duration_s": 61.0}, {"density": 0.0}, {"density": float("nan")}):
-        with pytest.raises(InvalidParameter, match=next(iter(wrong))):
-            SceneSpec(1, **wrong)
+    nan, inf = float("nan"), float("inf")
+    wrong = {
+        "side": (0, 2),
+        "duration_s": (0.0, 61.0, nan, -5.0),
+        "density": (0.0, -1.0, nan, inf, 3.1),
+        "seed": (-1, 1.5),
+    }
+    wrong["lanes"] = (0, -1, 4, 1.5, "2")
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(InvalidParameter, match=name):
+                SceneSpec(**{"seed": 1, name: value})
+    with pytest.raises(InvalidParameter, match="1 to 2 in rural places, or None, not 3"):
+        SceneSpec(1, "rural", lanes=3)
+    for action in ((nan, 0.0), (0.0, nan), (inf, 0.0), (0.0, -inf)):
+        with pytest.raises(InvalidAction, match="finite"):
+            world.step(log[0], *action)
     good = np.zeros((4, 3))
     bad = good.copy()
     bad[2, 1] = np.nan

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from wamlab.geometry import wrap_angle
 from wamlab.world.following import PROBES_M, Boxes, clearance, idm
 from wamlab.world.junction import CYCLE_S, GREEN, RED, Stops, signal
 from wamlab.world.simulation import SceneSpec, State, World, make_world
@@ -95,10 +96,10 @@ def test_signals_never_let_both_roads_go():
 
 def test_a_stop_line_holds_on_red_and_after_amber_only_who_can_stop():
     stops, offsets = Stops.of([[(100.0, 0, 0)]] * 2), np.zeros(1)
-    front, speed = np.array([80.0, 95.0]), np.array([10.0, 10.0])
+    front, speed = np.array([75.0, 95.0]), np.array([10.0, 10.0])
     assert np.isinf(stops.gap_m(front, speed, 1.0, offsets)).all()  # green
-    np.testing.assert_allclose(stops.gap_m(front, speed, 8.5, offsets), [20.0, np.inf])  # amber
-    np.testing.assert_allclose(stops.gap_m(front, speed, 15.0, offsets), [20.0, 5.0])  # red
+    np.testing.assert_allclose(stops.gap_m(front, speed, 8.5, offsets), [25.0, np.inf])  # amber
+    np.testing.assert_allclose(stops.gap_m(front, speed, 15.0, offsets), [25.0, 5.0])  # red
 
 
 def test_nobody_crosses_on_red(drives):
@@ -145,6 +146,32 @@ def test_vehicles_leave_the_map_and_nobody_stands_at_its_end(drives):
         left += int(gone.sum())
         assert (agents.pose(state)[gone, :2] < -1000).all() and (state.speed_mps[gone] == 0).all()
     assert left > 0
+
+
+def test_others_turn_both_ways_at_crossings(drives):
+    turned = {1: 0, -1: 0}
+    for world, log in drives:
+        pose = np.stack([world.agents.pose(s.agents)[world.agents.drivers] for s in log[::12]])
+        for now, later in zip(pose, pose[4:], strict=False):  # 4 s: no bend of a road is as tight
+            change = np.where((now[:, 0] > 0) & (later[:, 0] > 0), wrap_angle(later[:, 2] - now[:, 2]), 0.0)
+            for way in turned:
+                turned[way] += int((way * change > 1.2).sum())
+    assert min(turned.values()) >= 3, turned
+
+
+def test_traffic_keeps_coming_and_nobody_comes_into_view_near_the_ego_car():
+    for spec in (SceneSpec(3, "rural", duration_s=60), SceneSpec(2, "suburban", turn="left", duration_s=40)):
+        world = make_world(spec)
+        log = world.simulate()[::3]
+        pose = np.stack([world.agents.pose(s.agents)[world.agents.drivers] for s in log])
+        ego = np.array([s.ego.pose[:2] for s in log])
+        there = pose[..., 0] > 0
+        away = np.hypot(*(pose[..., :2] - ego[:, None]).transpose(2, 0, 1))
+        assert (away[1:][there[1:] & ~there[:-1]] > 80).all()  # they come from far away,
+        assert (away[:-1][there[:-1] & ~there[1:]] > 50).all()  # and leave there
+        around = (there & (away < 120)).sum(1)
+        assert (around[len(log) // 2 :] > 0).mean() > 0.95
+        assert (there[-1] & ~there[0]).sum() >= 2
 
 
 def test_a_left_turn_gives_way_to_oncoming_traffic(drives):

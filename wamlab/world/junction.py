@@ -11,7 +11,7 @@ from wamlab.geometry import wrap_angle
 from wamlab.world.road import Path, RoadMap
 
 RED, AMBER, GREEN = 0, 1, 2
-CYCLE_S, GREEN_S, AMBER_S = 24.0, 8.0, 2.5  # a group is red for the rest; for 1.5 s both are
+CYCLE_S, GREEN_S, AMBER_S = 24.0, 8.0, 3.0  # a group is red for the rest; for 1 s both are
 STOP_LINE_M = 8.6  # before the other road's kerb: clear of its corner and of the zebra
 _ZONE_M = 34.0  # a path this near to a crossing's middle is passing it
 _APART_M = 2.6  # paths that come nearer than this conflict
@@ -65,11 +65,11 @@ def passages(road_map: RoadMap, path: Path) -> tuple[Passage, ...]:
             continue
         group = 0 if abs(np.cos(heading - main_yaw)) > 0.7 else 1
         yaw = main_yaw if group == 0 else road_map.roads[b].at(sb)[2]
-        bend = wrap_angle(path.yaw[zone[-1]] - heading)
-        other = road_map.roads[b if group == 0 else a]
+        own, other = (road_map.roads[i] for i in ((a, b) if group == 0 else (b, a)))
+        stays = ((own.points - path.points[zone[-1]]) ** 2).sum(1).min() < own.half_width_m**2
         beyond = zone[along[zone] > -(other.half_width_m + STOP_LINE_M)]
         direction = 1 if np.cos(heading - yaw) > 0 else -1
-        turn = int(np.sign(bend)) if abs(bend) > 0.6 else 0
+        turn = 0 if stays else int(np.sign(wrap_angle(path.yaw[zone[-1]] - heading)))
         stop, middle = float(path.s[beyond[0]]), float(path.s[square.argmin()])
         out.append(Passage(k, group, direction, turn, stop, middle, path.points[zone], path.s[zone]))
     return tuple(out)
@@ -121,8 +121,9 @@ class Stops:
             return np.full(len(front_m), np.inf)
         gap = self.at_m - front_m[:, None]
         t = phase_s(time_s, self.crossing, self.group, offsets)
-        can_stop = (speed_mps**2 / 6.0)[:, None] < gap
-        hold = (gap > -0.5) & (gap < 60) & ((t >= GREEN_S + AMBER_S) | ((t >= GREEN_S) & can_stop))
+        # on amber stops who can do so gently, and who would not be there in time
+        enough = np.minimum((speed_mps**2 / 5.0)[:, None], 0.9 * speed_mps[:, None] * (GREEN_S + AMBER_S - t))
+        hold = (gap > -0.5) & (gap < 60) & (t >= GREEN_S) & (gap > enough)
         return np.where(hold, np.maximum(gap, 0.1), np.inf).min(1)
 
 
@@ -190,10 +191,11 @@ class Yields:
         pace = np.maximum(speed_mps[whom] + 0.7, 2.5)
         speed = speed_mps[who]
         way = np.maximum(self.leave_m[q] + length_m[who] - front_m[who], 0)
-        # until the crossing is clear of `who`, who gathers speed but turns slowly
+        # until `who` could be there, and until the crossing is clear of it: it gathers speed, but turns slowly
+        there_s = (np.sqrt(speed**2 + 2 * 1.4 * np.maximum(gap, 0)) - speed) / 1.4
         needs_s = np.maximum((np.sqrt(speed**2 + 2 * 1.4 * way) - speed) / 1.4, way / 5.0)
         moves = ((speed_mps[whom] > 0.2) & (held_m[whom] > comes)) | (comes <= 0)
-        meet = (comes / pace < needs_s + 1.0) & (left / pace > gap / np.maximum(speed, 1.0) - 1.0)
+        meet = (comes / pace < needs_s + 1.0) & (left / pace > there_s - 1.3)
         block = moves & meet & (speed**2 < 6 * gap + 1)  # too late to stop: go
         np.minimum.at(out, who[block], np.maximum(gap[block], 0.1))
         return out

@@ -77,12 +77,15 @@ class Population:
 
     def walk(self, path: Path, speed: float, kerb: tuple[float, int, int] | None = None) -> None:
         """A pedestrian at the beginning of a path; or one who waits at a kerb (s, crossing, group) to cross there."""
-        self.go("pedestrian", path, 0.0, speed, kerb)
+        self._go("pedestrian", Track.on_foot(path), 0.0, speed, kerb)
 
-    def go(self, kind: str, path: Path, s: float, speed: float, kerb: tuple[float, int, int] | None = None) -> None:
-        """Something at `s` of a path of its own that goes along it at this speed, whoever is in its way."""
+    def go(self, kind: str, path: Path, s: float, speed: float) -> None:
+        """A vehicle at `s` of a path of its own that goes along it at this speed, whoever is in its way."""
+        self._go(kind, Track.along(path), s, speed)
+
+    def _go(self, kind: str, track: Track, s: float, speed: float, kerb: tuple[float, int, int] | None = None) -> None:
         self._add(kind, len(self.tracks), s, speed, speed, kerb=kerb)
-        self.tracks.append(Track.along(path))
+        self.tracks.append(track)
 
     def keep_clear(self, path: Path, reach_m: float) -> None:
         """Take away who walks or stands within `reach_m` of a path."""
@@ -227,22 +230,19 @@ def _park(people: Population, i: int, direction: int, rng: np.random.Generator) 
 def _walkers(people: Population, i: int, direction: int, density: float, rng: np.random.Generator) -> None:
     """Pedestrians on the pavement, up to the next corner."""
     road = people.map.roads[i]
-    for s in np.cumsum(rng.exponential(55 / density, int(road.length_m / 20)) + 4):
-        heading, pace, aside = (
-            int(rng.choice([-1, 1])),
-            rng.uniform(0.9, 1.7),
-            rng.uniform(0.7, max(0.8, road.pavement_m - 0.5)),
-        )
-        gap = (np.abs(s - road.crossings[:, 0]) - road.crossings[:, 1]).min(initial=np.inf)
-        if s > road.length_m - 10 or gap < 4:
-            continue
-        d = -people.map.side * direction * (road.half_width_m + aside)
+    begins = np.cumsum(rng.exponential(55 / density, int(road.length_m / 20)) + 4)
+    n = len(begins)
+    headings, paces = rng.choice([-1, 1], n), rng.uniform(0.9, 1.7, n)
+    asides = -people.map.side * direction * (road.half_width_m + rng.uniform(0.7, max(0.8, road.pavement_m - 0.5), n))
+    gap = (np.abs(begins[:, None] - road.crossings[:, 0]) - road.crossings[:, 1]).min(1, initial=np.inf)
+    for k in np.flatnonzero((begins < road.length_m - 10) & (gap > 4) & people.near(road.at(begins, asides)[:, :2])):
+        s, heading = begins[k], headings[k]
         corners = road.crossings[:, 0] - heading * (road.crossings[:, 1] + 3.0)
         left = np.append((corners - s) * heading, np.inf)
         until = float(np.clip(s + heading * left[left > 0].min(), max(0, s - 60), min(s + 60, road.length_m)))
-        if abs(until - s) > 2 and people.near(road.at(s, d)[:2]):
-            line = road.at(np.linspace(s, until, int(abs(until - s)) + 2), d)[:, :2]
-            people.walk(Path(line), pace)
+        if abs(until - s) > 2:
+            line = road.at(np.linspace(s, until, int(abs(until - s)) + 2), asides[k])[:, :2]
+            people.walk(Path(line), float(paces[k]))
 
 
 def _crossers(people: Population, k: int, rng: np.random.Generator) -> None:

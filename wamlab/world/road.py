@@ -21,7 +21,8 @@ KERB_RADIUS_M = 5.0  # of the rounded corners where two roads meet
 PLACES = ("urban", "suburban", "rural")
 MAX_LANES = {"urban": 3, "suburban": 3, "rural": 2}  # in each direction
 _LATERAL_MPS2, _CURVE_BRAKE_MPS2 = 1.9, 1.3  # comfort in a bend, and on the way to it
-_NEAR_TURN_M, _ACROSS_TURN_M = 7.5, 11.0  # radius of a turn to the near side, and of one across the oncoming lanes
+KERB_RADIUS_M = 5.0  # of the corners where roads meet
+_NEAR_TURN_M, _ACROSS_TURN_M = 7.0, 11.0  # radius of a turn to the near side, and of one across the oncoming lanes
 
 
 @dataclass(frozen=True)
@@ -234,13 +235,11 @@ class RoadMap:
         return [cKDTree(road.points) for road in self.roads]
 
     def distance_to_kerb(self, xy: np.ndarray) -> np.ndarray:
-        """(..., 2) -> signed distance to the nearest kerb, rounded corners included, negative on a carriageway, metres."""
-        gap = [t.query(xy)[0] - r.half_width_m for t, r in zip(self._trees, self.roads, strict=True)]
-        if len(gap) == 1:
-            return gap[0]
-        near, other = np.sort(gap, axis=0)[:2]
-        corner = KERB_RADIUS_M - np.hypot(np.minimum(near - KERB_RADIUS_M, 0), np.minimum(other - KERB_RADIUS_M, 0))
-        return np.where(other < KERB_RADIUS_M, corner, near)
+        """(..., 2) -> signed distance to the nearest kerb, negative on a carriageway, metres. Corners are rounded."""
+        gaps = [t.query(xy)[0] - r.half_width_m for t, r in zip(self._trees, self.roads, strict=True)]
+        first, second = np.partition([*gaps, gaps[0] + np.inf], 1, axis=0)[:2]
+        inner, r = np.hypot(np.minimum(first - KERB_RADIUS_M, 0), np.minimum(second - KERB_RADIUS_M, 0)), KERB_RADIUS_M
+        return np.where(second < r, r - inner, first)
 
 
 def _tangents(here: np.ndarray, there: np.ndarray, radius_m: float) -> tuple[float, float]:

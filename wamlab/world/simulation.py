@@ -17,7 +17,7 @@ from wamlab.types import COMMANDS
 from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, REAR_AXLE_TO_CENTRE_M, Driver, EgoState, step_bicycle
 from wamlab.world.following import COMFORT_MPS2, PROBES_M, clearance, idm, patience
 from wamlab.world.junction import AMBER_S, CYCLE_S, GREEN_S, Passage, passages
-from wamlab.world.lanes import move_over
+from wamlab.world.lanes import LEAST_MPS, move_over
 from wamlab.world.population import Population, populate
 from wamlab.world.road import MAX_LANES, PLACES, Path, RoadMap, generate_map
 from wamlab.world.scenery import Scenery, make_scenery
@@ -72,7 +72,7 @@ class SceneSpec:
         if not 0 < self.density <= MAX_DENSITY:
             raise InvalidParameter(f"density must be in (0, {MAX_DENSITY:g}], not {self.density!r}")
         most = MAX_LANES[self.place]
-        if self.lanes is not None and self.lanes not in range(1, most + 1):
+        if self.lanes is not None and not (isinstance(self.lanes, int) and 1 <= self.lanes <= most):
             raise InvalidParameter(f"lanes must be 1 to {most} in {self.place} places, or None, not {self.lanes!r}")
 
     @property
@@ -249,12 +249,12 @@ def make_world(spec: SceneSpec) -> World:
 
 def _with_lane_change(world: World, people: Population, rng: np.random.Generator) -> World:
     """The same scene, but the ego car's route moves over to a lane beside it, where it first may: found by driving so far."""
-    earliest, way_s, left = rng.uniform(0.5, 0.5 * world.spec.duration_s), rng.uniform(3.0, 4.5), rng.random() < 0.5
+    earliest, way_s, left = rng.uniform(0.0, 0.4 * world.spec.duration_s), rng.uniform(3.0, 4.5), rng.random() < 0.5
     agents, state = world.agents, world.start
     tracks = agents.tracks
     while state.time_s < world.spec.duration_s - way_s:
         s, _, seen = world._observe(state, True)
-        if seen is not None and state.time_s >= earliest:
+        if seen is not None and state.time_s >= earliest and state.ego.speed_mps > LEAST_MPS:
             way = way_s * max(state.ego.speed_mps, 7.0)
             lane = tracks.lane[tracks.sample(np.array([s]), np.array([agents.ego_track]))[0]]
             for target in tracks.beside[lane, :: 1 if left else -1] if lane >= 0 else ():

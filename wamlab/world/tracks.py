@@ -10,7 +10,7 @@ import numpy as np
 from wamlab.world.junction import Passage
 from wamlab.world.road import Path
 
-_STOP_ROOM_M, _EXIT_M = 12.0, 26.0  # no lane changes from here before a stop line to there behind a crossing's middle
+_STOP_ROOM_M, _EXIT_M = 8.0, 20.0  # no lane changes from here before a stop line to there behind a crossing's middle
 _SAME_LINE_M, _SAME_HEADING_RAD = 0.5, 0.1
 
 
@@ -20,19 +20,27 @@ class Track:
 
     Attributes:
         table: (L, 4) x_m, y_m, yaw_rad, and the speed that the bends ahead allow. length_m: of the line.
-        enter_m: before this it lies outside of the map. passages: how it passes the crossings.
+        enter_m: before this it lies outside of the map. passages: how it passes the crossings. drives: it is for vehicles.
     """
 
     table: np.ndarray
     length_m: float
     enter_m: float = 0.0
     passages: tuple[Passage, ...] = ()
+    drives: bool = False
 
     @staticmethod
     def along(path: Path, enter_m: float = 0.0, passages: tuple[Passage, ...] = ()) -> Track:
+        """`path` for those who drive."""
         s = np.arange(int(np.ceil(path.length_m)) + 1.0)
         table = np.column_stack([path.at(s), np.interp(s, path.s, path.curve_speed_mps)])
-        return Track(table, path.length_m, enter_m, passages)
+        return Track(table, float(int(path.length_m)), enter_m, passages, drives=True)
+
+    @staticmethod
+    def on_foot(path: Path) -> Track:
+        """`path` for those who walk: bends do not matter."""
+        s = np.arange(int(np.ceil(path.length_m)) + 1.0)
+        return Track(np.column_stack([path.at(s), np.zeros(len(s))]), path.length_m)
 
     def clear(self) -> np.ndarray:
         """(L,) bool: far enough from every crossing to change lanes."""
@@ -72,7 +80,7 @@ class Tracks:
             lane[first[n] : first[n + 1]], along[first[n] : first[n + 1]] = n, metres
         lanes = np.flatnonzero(lane >= 0)
         for n, track in enumerate(tracks):
-            if len(lanes) and n not in road_m and len(track.table) > 2:
+            if len(lanes) and n not in road_m and track.drives:
                 here, there = _shared(track.table, table, lanes, lane)
                 lane[first[n] + here], along[first[n] + here] = lane[there], along[there]
         clear = np.concatenate([*(t.clear() for t in tracks), [False]])
@@ -95,12 +103,16 @@ class Tracks:
         i = s.astype(int)
         return i + self.first[track].reshape(shape), s - i
 
-    def abreast(self, s: float, track: int, other: int) -> float:
-        """The position on another lane of the same road that lies beside `s` of this one."""
-        i, share = self._sample(np.array([s]), np.array([track]))
-        road_m = self.road_m[i] + (self.road_m[i + 1] - self.road_m[i]) * share
+    def abreast(self, s: float, track: int, other: int) -> tuple[float, float]:
+        """The position on another lane of the same road that lies beside `s` of this one, and metres from there to the left to here."""
+        x, y, _, _ = self.at(np.array([s]), np.array([track]))[0]
+        i = self.sample(np.array([s]), np.array([track]))[0]
         rows = slice(self.first[other], self.first[other] + int(np.ceil(self.length_m[other])) + 1)
-        return float(np.interp(road_m[0], self.road_m[rows], np.arange(rows.stop - rows.start)))
+        s = float(np.searchsorted(self.road_m[rows], self.road_m[i]))
+        for _ in range(2):
+            x0, y0, yaw, _ = self.at(np.array([s]), np.array([other]))[0]
+            s += float((x - x0) * np.cos(yaw) + (y - y0) * np.sin(yaw))
+        return s, float((y - y0) * np.cos(yaw) - (x - x0) * np.sin(yaw))
 
 
 def _shared(line: np.ndarray, table: np.ndarray, lanes: np.ndarray, lane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

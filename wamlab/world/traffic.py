@@ -262,9 +262,7 @@ def _change_lanes(agents: Agents, state: AgentState, seen: Observation) -> Agent
         return state
     who, target = who[best], int(tracks.beside[track[who[best]], side[best]])
     n = rows[who]
-    new_s = tracks.abreast(float(s[who]), int(track[who]), target)
-    old, new = tracks.at(np.array([s[who], new_s]), np.array([track[who], target]))[:, :3]
-    aside = (old[1] - new[1]) * np.cos(new[2]) - (old[0] - new[0]) * np.sin(new[2])
+    new_s, aside = tracks.abreast(float(s[who]), int(track[who]), target)
     fields = {"s_m": new_s, "track": target, "from_m": aside, "change_s": 0.0}
     changed = {name: getattr(state, name).copy() for name in fields}
     for name, value in fields.items():
