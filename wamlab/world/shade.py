@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from wamlab.world.air import bloom, colours_of, in_haze, sky, streaks, to_srgb
-from wamlab.world.ground import Ground, sample_map, surface
-from wamlab.world.objects import Shapes, by_group, finish
+from wamlab.world.ground import Ground, Surface, sample_map, surface
+from wamlab.world.objects import Finish, Shapes, by_group, finish
 from wamlab.world.raster import Visible
 from wamlab.world.shadow import moving_shadows
 from wamlab.world.texture import norm, take
 from wamlab.world.weather import Look
+
+_SMEAR_PX = (-3, 1, 5)  # rows that a wet road mixes
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def shade(
     on_ground = torch.nonzero(no_shape & (flat_w > 0))[:, 0]
     above = torch.nonzero(no_shape & (flat_w <= 0))[:, 0]
 
-    colour, glow = torch.zeros(2, 3, b * h * w, device=flat_w.device)
+    colour, spill = torch.zeros(3, b * h * w, device=flat_w.device), None
     semantic = torch.zeros(b * h * w, dtype=torch.uint8, device=flat_w.device)
     instance = torch.zeros(b * h * w, dtype=torch.int32, device=flat_w.device)
 
@@ -83,7 +84,7 @@ def shade(
         rgb, emitted = _objects(hit, kind, counts, flat_w, shapes, ground, look, lights, view)
         colour.index_copy_(1, hit, rgb)
         if look.lights:
-            glow.index_copy_(1, hit, emitted)
+            spill = bloom(emitted, hit, b, h, w)
         semantic.index_copy_(0, hit, shapes.semantic.index_select(0, kind))
         instance.index_copy_(0, hit, shapes.instance.index_select(0, kind))
     if len(on_ground):
@@ -91,8 +92,9 @@ def shade(
         colour.index_copy_(1, on_ground, rgb)
         semantic.index_copy_(0, on_ground, classes)
     image = colour.view(3, b, h, w)
-    if look.lights:
-        image += bloom(glow.view(3, b, h, w))
+    _soften(image, visible.shape)
+    if spill is not None:
+        image += spill
     if rain is not None:
         image += streaks(b, h, w, rain).mul_(0.1 * lights["haze"].mean())
     return to_srgb(image, look.exposure).transpose(0, 1), semantic.view(b, h, w), instance.view(b, h, w)
@@ -135,8 +137,13 @@ def _ground(pixel, flat_w, colour, ground: Ground, look, lights, view: View, cas
         irradiance += _artificial(s.lamp * (1 - 0.5 * contact) * strength, beam)
     rgb = albedo * irradiance
     if look.wetness > 0:
-        rgb += _reflection(colour, pixel, down / length, s.asphalt, look, view)
+        rgb += _reflection(colour, pixel, down / length, _puddles(s), look, view)
     return in_haze(rgb, depth * length, look, lights)[0], s.semantic
+
+
+def _puddles(s: Surface) -> Tensor:
+    """How much wet ground mirrors, (P,): water stands where the carriageway is low."""
+    return 0.2 + s.asphalt * (0.35 + 0.45 * ((s.tone - 0.2) * 2).clamp_(0, 1))
 
 
 def _objects(pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, lights, view: View) -> tuple[Tensor, Tensor]:
@@ -145,7 +152,7 @@ def _objects(pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, 
     point = torch.addcmul(position, ray, depth)
     length = norm(norm(ray[0], ray[1]), ray[2])
     down, ray = -ray[2], ray / length
-    made = finish(shapes, kind, counts, point, ray, depth / view.focal_px, look, ground.noise, ground.random)
+    made = finish(shapes, kind, counts, point, ray, depth / view.focal_px, look, ground.textures, ground.random)
     nz, wz = made.normal[2], point[2]
     sun, lamplight = sample_map(ground.map[:2], point[0], point[1])
     low = (1 - wz / 6).clamp_(0, 1)
@@ -159,23 +166,50 @@ def _objects(pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, 
         beam = _headlights(_aside(pixel, view), down, depth, look) * facing
         irradiance += _artificial(lamplight * strength, beam)
     rgb = made.albedo * irradiance
-    rgb += (0.6 * lights["horizon"] + 0.4 * lights["zenith"]) * made.mirror
+    rgb += _sky_on(made, ray, lights)
     rgb, clear = in_haze(rgb, depth * length, look, lights)
     emitted = made.emitted * clear.clamp_(min=0.05).sqrt_()
     return rgb.add_(emitted), emitted
 
 
-def _reflection(colour: Tensor, pixel: Tensor, slope: Tensor, asphalt: Tensor, look: Look, view: View) -> Tensor:
+def _sky_on(made: Finish, ray: Tensor, lights: dict[str, Tensor]) -> Tensor:
+    """(3, P) sky, or the street below it, that polished things mirror: more at grazing angles (Schlick 1994)."""
+    cosine = -(made.normal * ray).sum(0).clamp_(max=0)
+    up = torch.addcmul(ray[2], cosine, made.normal[2], value=2)  # of the mirrored ray
+    share = made.mirror * torch.add(0.05, (1 - cosine).pow_(4), alpha=0.75)
+    sky = torch.lerp(lights["horizon"], lights["zenith"], (up * 2).clamp_(0, 1))
+    street = 0.12 * (lights["ambient"] + lights["sunlight"] * lights["sun"][2].clamp(min=0))
+    return torch.lerp(street, sky, (up * 8 + 0.5).clamp_(0, 1)).mul_(share)
+
+
+def _soften(image: Tensor, shape: Tensor) -> Tensor:
+    """Blend pixels (3, B, H, W) along the outlines of shapes (B, H, W) with their neighbours: one ray a pixel leaves stairs."""
+    b, h, w = shape.shape
+    edge = torch.zeros(b, h, w, dtype=torch.bool, device=shape.device)
+    across, down = shape[:, :, 1:] != shape[:, :, :-1], shape[:, 1:] != shape[:, :-1]
+    for part, differs in ((edge[:, :, 1:], across), (edge[:, :, :-1], across), (edge[:, 1:], down), (edge[:, :-1], down)):
+        part.logical_or_(differs)
+    edge[:, :: h - 1], edge[:, :, :: w - 1] = False, False
+    pixel = torch.nonzero(edge.view(-1))[:, 0]
+    flat = image.view(3, -1)
+    around = sum(flat.index_select(1, pixel + step) for step in (-w, -1, 1, w))
+    flat.index_copy_(1, pixel, flat.index_select(1, pixel).mul_(0.5).add_(around, alpha=0.125))
+    return image
+
+
+def _reflection(colour: Tensor, pixel: Tensor, slope: Tensor, puddle: Tensor, look: Look, view: View) -> Tensor:
     """Wet ground mirrors what stands above the horizon: the picture, upside down about the horizon and smeared up and down."""
     h, w = view.height, view.width
-    small = F.avg_pool2d(colour.view(3, -1, h, w), 2, ceil_mode=True)
-    small = F.avg_pool2d(small, (5, 1), stride=1, padding=(2, 0), count_include_pad=False)
     pitch = torch.asin(-view.rotation[:, 2, 2])
     horizon = (h / 2 - view.focal_px * torch.tan(pitch)).round().int()
     frame = view.rays[1].index_select(0, pixel)
-    pixel = pixel.int()
-    row, column = pixel // w - frame * h, pixel % w
-    above = (2 * horizon.index_select(0, frame) - 1 - row).clamp(0, h - 1) // 2
-    source = (frame * small.shape[2] + above) * small.shape[3] + column // 2
+    line = torch.div(pixel.int(), w, rounding_mode="floor")
+    top = frame * h
+    above = 2 * (top + horizon.index_select(0, frame)) - 1 - line
+    offset = pixel - line.long() * w
+    seen = sum(
+        colour.index_select(1, torch.minimum((above - up).clamp_(min=0).maximum(top), top + h - 1) * w + offset)
+        for up in _SMEAR_PX
+    )
     fresnel = 0.04 + 0.96 * (1 - slope) ** 5
-    return small.reshape(3, -1).index_select(1, source) * (fresnel * look.wetness * (0.25 + 0.45 * asphalt))
+    return seen * (fresnel * puddle * (look.wetness / len(_SMEAR_PX)))
