@@ -227,7 +227,7 @@ def test_episodes_end(lone, world):
     near = Episode(lone, observe=False, goal_m=start + 10)
     outcome = run(near, constant_speed(lone))
     assert outcome.ended == "goal" and outcome.progress == 1.0 and outcome.progress_m == pytest.approx(10, abs=1.2)
-    where = world.agents.pose(world.start.agents.s_m)
+    where = world.agents.pose(world.start.agents)
     i = int(np.flatnonzero(world.agents.drives & np.isfinite(world.start.agents.s_m))[0])
     x, y, yaw = where[i]
     inside = replace(world, start=replace(world.start, ego=EgoState(x - np.cos(yaw), y - np.sin(yaw), yaw, 5.0)))

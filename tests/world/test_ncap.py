@@ -60,7 +60,7 @@ def test_the_reference_is_the_sum_of_velocities(undisturbed):
 def test_targets_move_as_their_kind_says(undisturbed):
     for test, episode, _ in undisturbed:
         world, scenario = test.world, test.scenario
-        pose = np.array([world.agents.pose(s.agents.s_m)[test.target] for s in episode.log])
+        pose = np.array([world.agents.pose(s.agents)[test.target] for s in episode.log])
         moved = np.hypot(*np.diff(pose[:, :2], axis=0).T) / STEP_S
         np.testing.assert_allclose(moved, scenario.target_mps, atol=0.3)
         s, aside = world.route.project(pose[:, :2])
@@ -85,7 +85,7 @@ def test_nobody_else_is_in_the_way(undisturbed):
         agents = test.world.agents
         others = np.flatnonzero(agents.drives)
         for state in episode.log[::6]:
-            pose = agents.pose(state.agents.s_m)
+            pose = agents.pose(state.agents)
             gap = np.hypot(*(pose[others, :2] - pose[test.target, :2]).T)
             assert gap.min(initial=np.inf) > 15
         start = CollisionChecker(test.world)
@@ -162,7 +162,7 @@ def test_a_closer_test_begins_closer():
     for speed, ttc in ((6.0, 3.0), (12.0, 4.0)):
         test = crash_test(Stationary(speed_mps=speed, ttc_s=ttc))
         s = test.world.route.project(np.array(test.world.start.ego.pose[:2]))[0]
-        obstacle = test.world.agents.pose(test.world.start.agents.s_m)[test.target]
+        obstacle = test.world.agents.pose(test.world.start.agents)[test.target]
         gap = test.world.route.project(obstacle[:2])[0] - s - FRONT_M - test.scenario.size_m[0] / 2
         assert gap == pytest.approx(speed * ttc, abs=0.3)
         assert test.world.start.ego.speed_mps == speed

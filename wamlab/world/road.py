@@ -21,7 +21,6 @@ KERB_RADIUS_M = 5.0  # of the rounded corners where two roads meet
 PLACES = ("urban", "suburban", "rural")
 MAX_LANES = {"urban": 3, "suburban": 3, "rural": 2}  # in each direction
 _LATERAL_MPS2, _CURVE_BRAKE_MPS2 = 1.9, 1.3  # comfort in a bend, and on the way to it
-KERB_RADIUS_M = 5.0  # of the corners where roads meet
 _NEAR_TURN_M, _ACROSS_TURN_M = 7.0, 11.0  # radius of a turn to the near side, and of one across the oncoming lanes
 
 
