@@ -50,6 +50,7 @@ class Replay:
         seen: what the camera sees of them; `frames`, `semantic`, `depth_m` and `instance` are its parts.
         actions: (F * KEYFRAME_STEPS, 2) steering-wheel angle (rad) and acceleration (m/s²) in force during each step of 1/12 s: those
             asked for, but that a car at rest does not roll backwards.
+        renderer: what drew them; it has the world and the camera.
     """
 
     present: State
@@ -85,6 +86,7 @@ class Replay:
 
     @cached_property
     def labels(self) -> Labels:
+        """Where the others are in each frame."""
         agents = self.renderer.world.agents
         pose = np.stack([agents.pose(s.agents) for s in self.states])
         speed = np.stack([s.agents.speed_mps for s in self.states])
@@ -131,8 +133,7 @@ def replay(
     steps = world.replay_steps(log, t, actions, reactive, every_step)
     states = steps[KEYFRAME_STEPS - 1 :: KEYFRAME_STEPS]
     renderer = _renderer(world, camera or Camera(), str(device))
-    force = np.array([(s.ego.steering_rad, s.ego.accel_mps2) for s in steps])
-    return Replay(log[round(t * KEYFRAME_STEPS)], tuple(states), renderer(states), force, renderer)
+    return Replay(log[round(t * KEYFRAME_STEPS)], tuple(states), renderer(states), _in_force(steps), renderer)
 
 
 def logged_actions(scene: Scene | SceneSpec | World, t: float, horizon: int) -> np.ndarray:
@@ -146,7 +147,7 @@ def logged_actions(scene: Scene | SceneSpec | World, t: float, horizon: int) -> 
         raise HorizonTooLong(
             f"the scene ends with keyframe {(len(log) - 1) / KEYFRAME_STEPS:g}: no {horizon} keyframes after {t:g}"
         )
-    return np.array([(s.ego.steering_rad, s.ego.accel_mps2) for s in log[first + 1 : last + 1]])
+    return _in_force(log[first + 1 : last + 1])
 
 
 def spec_of(scene: Scene) -> SceneSpec:
@@ -182,6 +183,11 @@ def _known(scene: Scene | SceneSpec | World) -> tuple[World, list[State]]:
                 "make the dataset anew with `wamlab data synth`"
             )
     return world, log
+
+
+def _in_force(steps: list[State]) -> np.ndarray:
+    """(n, 2) steering-wheel angle and acceleration of the steps that led to these states."""
+    return np.array([(s.ego.steering_rad, s.ego.accel_mps2) for s in steps])
 
 
 _world = lru_cache(maxsize=_KEPT)(make_world)
