@@ -31,7 +31,7 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def lone() -> World:
     """Straight on, past signals, with hardly anybody there."""
-    return make_world(SceneSpec(2, "suburban", density=0.05))
+    return make_world(SceneSpec(7, "suburban", density=0.05))
 
 
 def same(a: list[State], b: list[State]) -> bool:
@@ -78,7 +78,7 @@ def test_the_log_is_a_replay(world, reactive):
     assert same(*logs)
     steps = np.repeat(actions, KEYFRAME_STEPS, axis=0)
     assert same(
-        world.replay([world.start], 0, steps, reactive, every_step=True), logs[0][KEYFRAME_STEPS::KEYFRAME_STEPS]
+        world.replay(world.simulate(), 0, steps, reactive, every_step=True), logs[0][KEYFRAME_STEPS::KEYFRAME_STEPS]
     )
 
 
@@ -173,9 +173,9 @@ def test_neat_drivers_are_judged_blameless():
 
 def test_leaving_the_road_is_measured(lone):
     """The car's side is 0.925 m from its middle: where its middle is this near to the kerb, less the margin of 0.3 m, it is off."""
-    s = 60 + np.arange(49) * 0.5  # 6 m/s for 4 s
+    s = 130 + np.arange(49) * 0.5  # 6 m/s for 4 s, beyond the crossing
     half = lone.map.roads[0].half_width_m
-    lane = float(lone.map.distance_to_kerb(lone.route.at(70.0)[:2])) + half  # of the route's middle from the centreline
+    lane = float(lone.map.distance_to_kerb(lone.route.at(140.0)[:2])) + half  # of the route's middle from the centreline
     for beyond, off in ((0.2, False), (0.6, True)):
         aside = -lone.map.side * (half - lane - 0.925 + beyond)
         log = along(lone, s, 6.0, aside)

@@ -134,8 +134,8 @@ def _make_room(world: World, start_m: float) -> World:
     for t in np.arange(0.0, world.spec.duration_s, 0.5):
         own = world.route.at(start_m + speed * t)[:2]
         for pace in (0.0, others.speed_mps, agents.speed_mps):
-            xy = agents.pose(others.s_m + pace * t)[:, :2]
-            target = agents.pose(others.s_m + agents.speed_mps * t)[-1, :2]
+            xy = agents.pose(replace(others, s_m=others.s_m + pace * t))[:, :2]
+            target = agents.pose(replace(others, s_m=others.s_m + agents.speed_mps * t))[-1, :2]
             taken |= np.minimum(np.hypot(*(xy - own).T), np.hypot(*(xy - target).T)) < _CLEAR_M
     taken &= agents.drives
     others = replace(others, s_m=np.where(taken, np.inf, others.s_m), speed_mps=np.where(taken, 0.0, others.speed_mps))
