@@ -188,6 +188,7 @@ def measure(code: str, root: Path) -> tuple[float, float, float]:
     return tuple(json.loads(done.stdout))
 
 
+@pytest.mark.timeout(3600)
 def test_open_trainval(benchmark, trainval):
     found = {"first opening": measure(OURS, trainval)}
     found["second opening"] = benchmark.pedantic(measure, args=(OURS, trainval), rounds=1)
