@@ -54,6 +54,20 @@ def synth(
     synthesize(out or data_dir() / "synthetic", num_scenes=scenes, seed=seed, workers=workers, sensors=sensors)
 
 
+@data_app.command()
+def sheet(
+    out: Annotated[Path, typer.Argument(help="Where to write the picture, e.g. world.jpg.")],
+    seed: Annotated[int, typer.Option(help="Decides which drives are shown.")] = 0,
+) -> None:
+    """Draw one picture of the procedural world: every look, every turn, every kind of crash test."""
+    from wamlab.analysis import showcase
+    from wamlab.plots.sheets import contact_sheet
+    from wamlab.render import save_image
+
+    frames, labels = showcase.everything(seed)
+    save_image(out, contact_sheet(frames, labels, columns=6))
+
+
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help="A model's name, e.g. direct or diffusion.")],

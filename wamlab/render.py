@@ -51,6 +51,19 @@ def encode_image(frame: np.ndarray, format: str = "JPEG", quality: int = 85) -> 
     return buffer.getvalue()
 
 
+def save_image(path: Path | str, frame: np.ndarray, quality: int = 85) -> Path:
+    """Write one (H, W, 3) uint8 frame in the format of the file's ending, aside and then renamed.
+
+    Raises `InvalidParameter` for an ending that is no image format.
+    """
+    path = Path(path)
+    content = encode_image(frame, {"JPG": "JPEG"}.get(kind := path.suffix[1:].upper(), kind), quality)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    aside.write_bytes(content)
+    return aside.replace(path)
+
+
 def tile(frames: np.ndarray, columns: int | None = None) -> np.ndarray:
     """(T, H, W, 3) frames side by side, row by row: one (rows * H, columns * W, 3) picture, black where T does not fill it."""
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):

@@ -19,6 +19,12 @@ from wamlab.world.weather import TIMES, WEATHERS
 TURNS = ("left", "straight", "right")
 
 
+def everything(seed: int = 0, columns: int = 6) -> tuple[np.ndarray, list[str]]:
+    """All of it for a sheet of `columns`: two rows of looks, three of turns, three of crash tests (half a row for each driver)."""
+    parts = looks(seed), turns(seed, columns), crashes(seed, columns // 2)
+    return np.concatenate([frames for frames, _ in parts]), [label for _, labels in parts for label in labels]
+
+
 def looks(seed: int = 0, camera: Camera | None = None) -> tuple[np.ndarray, list[str]]:
     """One frame (N, H, W, 3) of each time of day in each weather, going through the places, and what each is."""
     frames, labels = [], []
