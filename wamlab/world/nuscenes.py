@@ -55,9 +55,8 @@ def write_scene(root: Path | str, recording: Recording, recipe: str = "") -> Non
     (root / VERSION / "splits.json").unlink(missing_ok=True)
     _forget(root, name)
     begun = {"files": {relative: len(content) for relative, content in files.items()}}
-    _write_shard(
-        root, name, begun
-    )  # names the files before they are there, so that nothing of an interrupted scene is left behind
+    # names the files before they are there, so that nothing of an interrupted scene is left behind
+    _write_shard(root, name, begun)
     for relative, content in files.items():
         _write(root / relative, content)
     rows = scene_tables(recording, images_sha256)
