@@ -42,7 +42,8 @@ def idm(
     desired = _STANDSTILL_M + np.maximum(0, speed * _HEADWAY_S + closing)
     free = np.maximum(comfort * (1 - (speed / np.maximum(wanted, 0.1)) ** 4), -2.5)
     needed = np.maximum(speed**2 - leader**2, 0) / (2 * np.maximum(gap - 1.0, 0.3))
-    floor = np.maximum(-7.0, np.minimum(free, -0.8) - 1.3 * needed)
+    close = np.maximum(1 - gap / _STANDSTILL_M, 0)
+    floor = np.maximum(-7.0, np.minimum(free, -0.8) - 1.3 * needed - 2.0 * close)
     return np.minimum(np.maximum(free - comfort * (desired / np.maximum(gap, 0.3)) ** 2, floor), comfort)
 
 

@@ -248,11 +248,14 @@ def make_world(spec: SceneSpec) -> World:
 
 
 def _with_lane_change(world: World, people: Population, rng: np.random.Generator) -> World:
-    """The same scene, but the ego car's route moves over to a lane beside it, where it first may: found by driving so far."""
-    earliest, way_s, left = rng.uniform(0.0, 0.4 * world.spec.duration_s), rng.uniform(3.0, 4.5), rng.random() < 0.5
+    """The same scene, but the ego car's route moves over to a lane beside it, where it first may: found by driving so far.
+
+    It looks for a gap for some seconds, from a random moment on; if there is none, the scene stays as it is.
+    """
+    earliest, way_s, left = rng.uniform(0.0, 0.3 * world.spec.duration_s), rng.uniform(3.0, 4.5), rng.random() < 0.5
     agents, state = world.agents, world.start
     tracks = agents.tracks
-    while state.time_s < world.spec.duration_s - way_s:
+    while state.time_s < min(earliest + 0.5 * world.spec.duration_s, world.spec.duration_s - way_s):
         s, _, seen = world._observe(state, True)
         if seen is not None and state.time_s >= earliest and state.ego.speed_mps > LEAST_MPS:
             way = way_s * max(state.ego.speed_mps, 7.0)
@@ -307,8 +310,9 @@ def _make_room(agents: Agents, state: AgentState, path: Path, ego: EgoState) -> 
     x, y = to_ego_frame(pose[:, :2], ego.pose).T
     s, aside = path.project(pose[:, :2])
     half = agents.size_m[:, 0] / 2
-    in_front = (x > 0) & (np.abs(aside) < 2.2)
-    behind = (x <= 0) & (x > -60) & (np.abs(y) < 2.2)
+    beside = np.where(agents.indicators(state) != 0, 5.7, 2.2)  # who is changing lanes may be on the way to this one
+    in_front = (x > 0) & (np.abs(aside) < beside)
+    behind = (x <= 0) & (x > -60) & (np.abs(y) < beside)
     faster = np.where(in_front, ego.speed_mps**2 - state.speed_mps**2, state.speed_mps**2 - ego.speed_mps**2)
     room = 7 + half + np.maximum(faster, 0) / 4
     gap = np.where(in_front, s - 2.0 - _FRONT_M, -x - EGO_LENGTH_M / 2)
