@@ -108,8 +108,8 @@ def _base(scene: int, place: str, time: str, weather: str, side: int) -> World:
     for attempt in range(100):
         spec = SceneSpec(1000 * scene + attempt, place, time, weather, side=side, density=0.05, duration_s=20.0)
         world = make_world(spec)
-        d = Path(world.map.roads[0].points).project(world.route.points[0])[1]
-        inner = abs(d - world.map.lane_offset(0, 1, 0)) < 0.5
+        d = Path(world.map.roads[0].points).project(world.route.points)[1]
+        inner = np.abs(d - world.map.lane_offset(0, 1, 0)).max() < 0.5
         room = [_RUN_UP_M < p.stop_m < world.route.length_m - _RUN_OUT_M for p in passages(world.map, world.route)]
         if inner and any(room):
             return world
