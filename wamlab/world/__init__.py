@@ -1,5 +1,15 @@
 """The procedural driving world: roads, traffic, drivers, cameras. It knows nothing of models.
 
+| to do this | read these modules |
+|---|---|
+| lay out roads and paths | `road`, `junction`, `tracks`, `lanes` |
+| move cars, people and the ego car | `population`, `traffic`, `following`, `driver`, `simulation` |
+| say how it looks | `weather`, `scenery`, `primitives`, `texture`, `profile` |
+| draw it | `camera`, `raster`, `ground`, `objects`, `shadow`, `shade`, `air`, `render`, `flow` |
+| ask what would have happened | `counterfactual` |
+| drive in a closed loop | `episode`, `collision`, `tracking`, `outcome`, `scenarios`, `ncap`, `scripted` |
+| write it as a nuScenes dataset | `synthetic`, `filming`, `lidar`, `images`, `annotation`, `description`, `recording`, `tables`, `canbus`, `taxonomy`, `nuscenes` |
+
 `synthesize` and `replay` are imported when they are asked for, so that importing this package stays cheap.
 """
 
