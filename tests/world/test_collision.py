@@ -19,7 +19,7 @@ from wamlab.world.collision import (
     relative_speed_mps,
 )
 from wamlab.world.driver import REAR_AXLE_TO_CENTRE_M, EgoState
-from wamlab.world.population import populate
+from wamlab.world.population import Population
 from wamlab.world.road import Path
 from wamlab.world.simulation import STEP_S, SceneSpec, State, World, make_world
 
@@ -39,11 +39,9 @@ def staged(world: World, heading: float, way_m: float, speed: float, ego: EgoSta
     middle, along = ego_box(ego.pose)[:2], np.array([np.cos(heading), np.sin(heading)])
     line = Path(middle + np.arange(-60.0, 60.0)[:, None] * along)
 
-    def stage(people) -> None:
-        people.rows.clear()
-        people.add(kind, line, 60.0 - way_m, speed)
-
-    agents, others = populate(world.map, world.route, PLACE[None], 1.0, np.random.default_rng(0), stage)
+    people = Population(world.map, world.route, PLACE[None], np.random.default_rng(0))
+    people.go(kind, line, 60.0 - way_m, speed)
+    agents, others = people.finish()
     return replace(world, agents=agents, start=State(0.0, ego, others))
 
 

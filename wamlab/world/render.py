@@ -124,7 +124,9 @@ class Renderer:
             i = np.flatnonzero(near & (distance < 45))
             casts = np.concatenate([pose[i], agents.size_m[i] / np.array([2, 2, 1])], 1)
         own = np.array([[*_centre(ego), EGO_LENGTH_M / 2, EGO_WIDTH_M / 2, 1.4]])
-        phase = [signal(state.time_s, crossing, group, self.world.signal_offsets) for *_, crossing, group in self.signals]
+        phase = [
+            signal(state.time_s, crossing, group, self.world.signal_offsets) for *_, crossing, group in self.signals
+        ]
         heads = replace(self.heads, param=np.column_stack([phase, np.zeros(len(phase))]))
         return Primitives.concatenate([bodies, heads]), np.concatenate([casts, own])
 

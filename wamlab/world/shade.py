@@ -17,7 +17,9 @@ from wamlab.world.shadow import moving_shadows
 from wamlab.world.texture import norm, take
 from wamlab.world.weather import Look
 
-_SMEAR_PX = (-3, 1, 5)  # rows that a wet road mixes
+_LOW_HAZE_M = 400.0  # air near the ground is thicker: at this distance twice as thick as elsewhere
+_SMEAR_PX = (-4, 0, 4)  # rows that a wet road mixes
+_RIPPLE_PX = 2.5  # rows by which its grain disturbs the picture in it
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,9 @@ def _ground(pixel, flat_w, colour, ground: Ground, look, lights, view: View, cas
         irradiance += _artificial(s.lamp * (1 - 0.5 * contact) * strength, beam)
     rgb = albedo * irradiance
     if look.wetness > 0:
-        rgb += _reflection(colour, pixel, down / length, _puddles(s), look, view)
-    return in_haze(rgb, depth * length, look, lights)[0], s.semantic
+        rgb += _reflection(colour, pixel, down / length, _puddles(s), s.grain, look, view)
+    distance = depth * length
+    return in_haze(rgb, distance * (1 + distance / _LOW_HAZE_M), look, lights)[0], s.semantic
 
 
 def _puddles(s: Surface) -> Tensor:
@@ -144,7 +147,9 @@ def _puddles(s: Surface) -> Tensor:
     return 0.2 + s.asphalt * (0.35 + 0.45 * ((s.tone - 0.2) * 2).clamp_(0, 1))
 
 
-def _objects(pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, lights, view: View) -> tuple[Tensor, Tensor]:
+def _objects(
+    pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, lights, view: View
+) -> tuple[Tensor, Tensor]:
     ray, position = view.seen_from(pixel)
     depth = 1 / flat_w.index_select(0, pixel)
     point = torch.addcmul(position, ray, depth)
@@ -185,7 +190,12 @@ def _soften(image: Tensor, shape: Tensor) -> Tensor:
     b, h, w = shape.shape
     edge = torch.zeros(b, h, w, dtype=torch.bool, device=shape.device)
     across, down = shape[:, :, 1:] != shape[:, :, :-1], shape[:, 1:] != shape[:, :-1]
-    for part, differs in ((edge[:, :, 1:], across), (edge[:, :, :-1], across), (edge[:, 1:], down), (edge[:, :-1], down)):
+    for part, differs in (
+        (edge[:, :, 1:], across),
+        (edge[:, :, :-1], across),
+        (edge[:, 1:], down),
+        (edge[:, :-1], down),
+    ):
         part.logical_or_(differs)
     edge[:, :: h - 1], edge[:, :, :: w - 1] = False, False
     pixel = torch.nonzero(edge.view(-1))[:, 0]
@@ -195,7 +205,9 @@ def _soften(image: Tensor, shape: Tensor) -> Tensor:
     return image
 
 
-def _reflection(colour: Tensor, pixel: Tensor, slope: Tensor, puddle: Tensor, look: Look, view: View) -> Tensor:
+def _reflection(
+    colour: Tensor, pixel: Tensor, slope: Tensor, puddle: Tensor, grain: Tensor, look: Look, view: View
+) -> Tensor:
     """Wet ground mirrors what stands above the horizon: the picture, upside down about the horizon and smeared up and down."""
     h, w = view.height, view.width
     pitch = torch.asin(-view.rotation[:, 2, 2])
@@ -203,7 +215,8 @@ def _reflection(colour: Tensor, pixel: Tensor, slope: Tensor, puddle: Tensor, lo
     frame = view.rays[1].index_select(0, pixel)
     line = torch.div(pixel.int(), w, rounding_mode="floor")
     top = frame * h
-    above = 2 * (top + horizon.index_select(0, frame)) - 1 - line
+    ripple = (grain * (_RIPPLE_PX * (1.2 - puddle))).round_().int()
+    above = 2 * (top + horizon.index_select(0, frame)) - 1 - line + ripple
     offset = pixel - line.long() * w
     seen = sum(
         colour.index_select(1, torch.minimum((above - up).clamp_(min=0).maximum(top), top + h - 1) * w + offset)
