@@ -81,7 +81,7 @@ class Driver:
         return float(min(free, np.interp(s, self.path.s, self.path.curve_speed_mps)))
 
     def pedal_mps2(self, time_s: float, speed_mps: float) -> float:
-        """The most that the driver would accelerate now on a free road; who surges now and then brakes or accelerates without a reason."""
+        """The most that the driver would accelerate now on a free road, m/s², -4 to 3; inf for a neat one, who has no such moods."""
         if not self.surge_mps2:
             return np.inf
         waves = np.sin(2 * np.pi * time_s / np.array([8.3, 5.3, 3.1]) + self.phases[8:])

@@ -22,10 +22,8 @@ _PARKED = ("sedan", "hatchback", "suv", "van")
 _LIMIT_MPS = {"urban": 11.0, "suburban": 12.5, "rural": 17.0}
 _GIVE_WAY_MPS = 9.5  # on a road that gives way to another
 _REACH_M, _PARKED_REACH_M = 220.0, 165.0  # farther from the ego car's route nobody matters
-_ARRIVES, _GATE_M = (
-    0.6,
-    60.0,
-)  # share of a scene for which traffic keeps arriving; nobody begins right outside of the map
+_ARRIVES = 0.6  # share of a scene for which traffic keeps arriving
+_GATE_M = 60.0  # nobody begins as near as that outside of the map
 
 
 class Population:
@@ -41,9 +39,8 @@ class Population:
         self.tracks: list[Track] = []
         self.lanes: dict[tuple[int, int, int], int] = {}
         self.road_m: dict[int, np.ndarray] = {}
-        self.cycled: set[tuple[int, int]] = (
-            set()
-        )  # (road, direction) whose cyclist nobody may cut off by a near-side turn
+        # (road, direction) with a cyclist, whom nobody may cut off by a near-side turn
+        self.cycled: set[tuple[int, int]] = set()
         for road, direction in itertools.product(range(len(road_map.roads)), (1, -1)):
             for lane in range(road_map.roads[road].lanes):
                 self._lane(road, direction, lane)

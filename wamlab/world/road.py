@@ -1,6 +1,6 @@
 """Roads: centrelines, lanes, crossings, and the paths along them. Geometry only, no drawing.
 
-A `RoadMap` is a main road crossed by up to three others. Each road is a centreline sampled every metre; a point near it has
+A `RoadMap` is a main road crossed by others. Each road is a centreline sampled every metre; a point near it has
 road coordinates (s, d): metres along it, and metres to its left. Lateral offsets of lanes are signed the same way.
 """
 
@@ -187,12 +187,8 @@ class RoadMap:
             other, new_direction, new_lane = self.turn(crossing, road, direction, lane, turn)
             s_other = sb if other == b else sa
             radius = _ACROSS_TURN_M if self.across(turn) else _NEAR_TURN_M
-            before_m, after_m = _tangents(
-                self.roads[road].at(s_cross, self.lane_offset(road, direction, lane)) + (0, 0, (direction < 0) * np.pi),
-                self.roads[other].at(s_other, self.lane_offset(other, new_direction, new_lane))
-                + (0, 0, (new_direction < 0) * np.pi),
-                radius,
-            )
+            here = self._lane_pose(road, direction, lane, s_cross)
+            before_m, after_m = _tangents(here, self._lane_pose(other, new_direction, new_lane, s_other), radius)
             entry = s_cross - direction * before_m
             if direction * (entry - start_s) < 2.0:
                 continue
@@ -200,6 +196,10 @@ class RoadMap:
             after = self.lane_path(other, new_direction, new_lane, s_other + new_direction * after_m)
             return _resample(np.concatenate([before.points, _bend(before, after), after.points]))
         return _resample(self.lane_path(road, direction, lane, start_s).points)
+
+    def _lane_pose(self, road: int, direction: int, lane: int, s: float) -> np.ndarray:
+        pose = self.roads[road].at(s, self.lane_offset(road, direction, lane))
+        return pose if direction > 0 else pose + (0, 0, np.pi)
 
     def _crossings_on(self, road: int) -> list[tuple[int, float]]:
         out = []
@@ -237,8 +237,8 @@ class RoadMap:
         """(..., 2) -> signed distance to the nearest kerb, negative on a carriageway, metres. Corners are rounded."""
         gaps = [t.query(xy)[0] - r.half_width_m for t, r in zip(self._trees, self.roads, strict=True)]
         first, second = np.partition([*gaps, gaps[0] + np.inf], 1, axis=0)[:2]
-        inner, r = np.hypot(np.minimum(first - KERB_RADIUS_M, 0), np.minimum(second - KERB_RADIUS_M, 0)), KERB_RADIUS_M
-        return np.where(second < r, r - inner, first)
+        r = KERB_RADIUS_M
+        return np.where(second < r, r - np.hypot(np.minimum(first - r, 0), np.minimum(second - r, 0)), first)
 
 
 def _tangents(here: np.ndarray, there: np.ndarray, radius_m: float) -> tuple[float, float]:

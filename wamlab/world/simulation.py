@@ -242,7 +242,7 @@ def make_world(spec: SceneSpec) -> World:
         others = step_agents(agents, others, seen, k * STEP_S, STEP_S, offsets)
     start = State(0.0, ego, _make_room(agents, others, path, ego))
     world = World(spec, road_map, look, scenery, agents, driver, offsets, start)
-    if spec.turn == "straight" and rng_ego.random() < _CHANGES_LANES:
+    if spec.turn == "straight" and road_map.roads[0].lanes > 1 and rng_ego.random() < _CHANGES_LANES:
         world = _with_lane_change(world, people, rng_ego)
     return world
 
