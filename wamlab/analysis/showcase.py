@@ -87,7 +87,7 @@ def _crossing(world: World, log: Sequence[State]) -> int:
 
 
 def crashes(seed: int = 0, count: int = 5, camera: Camera | None = None) -> tuple[np.ndarray, list[str]]:
-    """Two rows of `count` frames for each kind of crash test, until a little after the crash: at constant speed, and braking and swerving."""
+    """Two rows of `count` frames for each kind of crash test, until just after the crash: at constant speed, and braking and swerving."""
     frames, labels = [], []
     for kind in KINDS:
         test = crash_test(sample(kind, seed, time="day", weather="clear"))

@@ -18,6 +18,7 @@ from wamlab.errors import InvalidParameter
 from wamlab.render import to_hwc
 from wamlab.types import ACTIONS, Finding, Scene
 from wamlab.world.counterfactual import logged_actions, replay
+from wamlab.world.description import describe
 from wamlab.world.simulation import KEYFRAME_STEPS, make_world
 from wamlab.world.synthetic import dataset_specs
 
@@ -116,11 +117,13 @@ def generated(count: int, seed: int = 0) -> list[Scene]:
     """Drives of the procedural world that are in no dataset: simulated, without images."""
     scenes = []
     for name, spec in dataset_specs(count, seed).items():
-        keyframes = make_world(spec).simulate()[:-1:KEYFRAME_STEPS]
+        made = make_world(spec)
+        log = made.simulate()[:-1]
+        keyframes = log[::KEYFRAME_STEPS]
         ego = [s.ego for s in keyframes]
         actions = np.array([(e.steering_rad, e.accel_mps2, e.speed_mps) for e in ego], np.float32)
         pose, times_s = np.array([e.pose for e in ego]), np.array([s.time_s for s in keyframes])
-        scenes.append(Scene(name, "test", times_s, (), actions, pose, spec.description, world=asdict(spec)))
+        scenes.append(Scene(name, "test", times_s, (), actions, pose, describe(made, log, []), world=asdict(spec)))
     return scenes
 
 

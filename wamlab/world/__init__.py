@@ -8,7 +8,8 @@
 | draw it | `camera`, `raster`, `ground`, `objects`, `shadow`, `shade`, `air`, `render`, `flow` |
 | ask what would have happened | `counterfactual` |
 | drive in a closed loop | `episode`, `collision`, `tracking`, `outcome`, `scenarios`, `ncap`, `scripted` |
-| write it as a nuScenes dataset | `synthetic`, `filming`, `lidar`, `images`, `annotation`, `description`, `recording`, `tables`, `canbus`, `taxonomy`, `nuscenes` |
+| write it as a nuScenes dataset | `synthetic`, `filming`, `lidar`, `images`, `annotation`, `description`, `recording` |
+| lay out its files | `nuscenes`, `tables`, `canbus`, `taxonomy` |
 
 `synthesize` and `replay` are imported when they are asked for, so that importing this package stays cheap.
 """

@@ -75,14 +75,6 @@ class SceneSpec:
         if self.lanes is not None and not (isinstance(self.lanes, int) and 1 <= self.lanes <= most):
             raise InvalidParameter(f"lanes must be 1 to {most} in {self.place} places, or None, not {self.lanes!r}")
 
-    @property
-    def description(self) -> str:
-        words = [self.time, self.weather, self.place]
-        words.append("drive straight" if self.turn == "straight" else f"turn {self.turn}")
-        if self.explore:
-            words.append("unsteady driver")
-        return ", ".join(words).capitalize()
-
 
 @dataclass(frozen=True, eq=False)
 class State:
