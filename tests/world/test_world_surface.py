@@ -6,7 +6,7 @@ import torch
 
 from wamlab.world.air import bloom
 from wamlab.world.camera import Camera
-from wamlab.world.ground import make_ground, surface
+from wamlab.world.ground import _offset, make_ground, surface
 from wamlab.world.primitives import Semantic
 from wamlab.world.profile import CHANNELS, STRIP_M, profiles
 from wamlab.world.road import generate_map
@@ -52,6 +52,22 @@ def test_classes_follow_the_cross_section(road_map, ground):
     if road.pavement_m:
         beside = look_at(ground, road.at(s, road.half_width_m + 0.6), 0.02)
         assert set(beside.semantic.tolist()) == {int(Semantic.PAVEMENT)}
+
+
+@pytest.mark.parametrize("seed", [16, 19, 22])  # wide roads crossed by narrow ones
+def test_a_junction_is_all_carriageway(seed):
+    road_map = generate_map(np.random.default_rng(seed), "urban")
+    assert road_map.crossings
+    ground = make_ground(road_map, np.ones((2, 20, 30), np.float32), np.random.default_rng(0))
+    for a, s_a, b, s_b in road_map.crossings:
+        for road, other, s in (
+            (road_map.roads[a], road_map.roads[b], s_a),
+            (road_map.roads[b], road_map.roads[a], s_b),
+        ):
+            reach, half = other.half_width_m, road.half_width_m - 0.5
+            u, d = np.meshgrid(np.linspace(-reach, reach, 60), np.linspace(-half, half, 60))
+            seen = look_at(ground, road.at(s + u.ravel(), d.ravel()), 0.05)
+            assert set(seen.semantic.tolist()) <= {int(Semantic.ROAD), int(Semantic.MARKING)}
 
 
 def test_far_from_the_road_is_verge_however_large_the_pixel(road_map, ground):
@@ -144,3 +160,13 @@ def test_softening_touches_outlines_alone():
     assert torch.equal(changed, beside)
     flat = _soften(torch.full_like(image, 0.4), shape)
     assert torch.allclose(flat, torch.full_like(image, 0.4))
+
+
+def test_offsets_follow_a_bend_to_a_few_millimetres():
+    """Points up to 3 m along and 8 m aside a bend of 50 m radius, against the circle itself."""
+    kappa, along, aside = 0.02, torch.linspace(-3, 3, 61), torch.tensor([[-8.0], [0.0], [8.0]])
+    foot = torch.tensor([0.0, 0.0, 1.0, 0.0, kappa])[:, None, None]
+    s, d = _offset(along.expand(3, -1), aside.expand(-1, 61), foot)
+    radius = 1 / kappa
+    assert torch.allclose(d, radius - torch.hypot(along.expand(3, -1), radius - aside), atol=5e-3)
+    assert torch.allclose(s, radius * torch.atan2(along.expand(3, -1), radius - aside), atol=1e-2)

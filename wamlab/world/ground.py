@@ -16,7 +16,6 @@ from wamlab.world.scenery import LIGHTMAP_M
 from wamlab.world.texture import Pyramid, dashes, ground_textures, line, mix, noise_tile, norm, take
 
 _WHITE, _YELLOW = (0.62, 0.62, 0.6), (0.6, 0.4, 0.06)
-_FINE = 2  # cells of the ground a side for each cell of the road map
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Ground:
     """A `RoadMap` as tensors.
 
     Attributes:
-        cells: (9, rows * columns), one column a cell of `CELL_M / _FINE` metres: a point on the centreline of the nearest road
+        cells: (9, rows * columns), one column a cell of `CELL_M`: a point on the centreline of the nearest road
             (x, y, cosine, sine, curvature, s), that road's index, and the crossing next on it: s, half-extent.
         second: (rows * columns,) column of `others` where another road is near, else 0.
         others: (6, n) a point on that road's centreline (x, y, cosine, sine, curvature), its half width.
@@ -103,10 +102,9 @@ def make_ground(
 
 def _cells(road_map: RoadMap) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """The lookup grid of `Ground`: cells, second, others, and the number of columns."""
-    roads, sample = (a.repeat(_FINE, 0).repeat(_FINE, 1) for a in road_map.lookup)
+    roads, sample = road_map.lookup
     rows, columns = roads.shape[:2]
-    size_m = CELL_M / _FINE
-    x, y = np.meshgrid((np.arange(columns) + 0.5) * size_m, (np.arange(rows) + 0.5) * size_m)
+    x, y = np.meshgrid((np.arange(columns) + 0.5) * CELL_M, (np.arange(rows) + 0.5) * CELL_M)
     first = np.cumsum([0] + [len(r.points) for r in road_map.roads])
     line = np.concatenate(
         [np.column_stack([r.points, np.cos(r.heading), np.sin(r.heading), r.curvature]) for r in road_map.roads]
@@ -155,8 +153,8 @@ def _offset(x: Tensor, y: Tensor, foot: Tensor) -> tuple[Tensor, Tensor]:
     px, py, c, s, kappa = foot
     dx, dy = x - px, y - py
     along, aside = torch.addcmul(dx * c, dy, s), torch.addcmul(dy * c, dx, s, value=-1)
-    aside = torch.addcmul(aside, kappa * along, along, value=-0.5)
-    return along / (1 - kappa * aside).clamp_(min=0.3), aside
+    stretched = along / (1 - kappa * aside).clamp_(min=0.3)
+    return stretched, torch.addcmul(aside, kappa * along, stretched, value=-0.5)
 
 
 def surface(g: Ground, x: Tensor, y: Tensor, across: Tensor, along: Tensor, ex: Tensor, ey: Tensor) -> Surface:
@@ -165,9 +163,8 @@ def surface(g: Ground, x: Tensor, y: Tensor, across: Tensor, along: Tensor, ex: 
     Args:
         x, y: (P,) metres. across, along: size of the pixel's footprint at right angles to and along the view direction (ex, ey), metres.
     """
-    size_m = CELL_M / _FINE
-    row = (y * (1 / size_m)).clamp_(0, g.cells.shape[1] // g.columns - 1).int()
-    cell = row * g.columns + (x * (1 / size_m)).clamp_(0, g.columns - 1).int()
+    row = (y * (1 / CELL_M)).clamp_(0, g.cells.shape[1] // g.columns - 1).int()
+    cell = row * g.columns + (x * (1 / CELL_M)).clamp_(0, g.columns - 1).int()
     foot = g.cells.index_select(1, cell)
     s, d = _offset(x, y, foot[:5])
     s += foot[5]
@@ -181,12 +178,12 @@ def surface(g: Ground, x: Tensor, y: Tensor, across: Tensor, along: Tensor, ex: 
     corner = torch.nonzero(second)[:, 0]
     if len(corner):
         joined = _join(g, *take(corner, x, y, distance - half, second))
-        distance.index_copy_(0, corner, joined + half.index_select(0, corner))
+        distance.index_copy_(0, corner, (joined + half.index_select(0, corner)).clamp_(min=0))
     q = torch.copysign(distance, d) * (1 / STRIP_M) + g.strips // 2
     width = (f_d * (1 / STRIP_M)).clamp_(1, MARGIN_M / STRIP_M).round_()
     low = torch.minimum((q - 0.5 * width).round_().clamp_(min=0), g.strips - 1 - width)
     low, high = torch.add(low, road, alpha=g.strips).int(), torch.add(low + width, road, alpha=g.strips).int()
-    mean = (g.profile.index_select(1, high) - g.profile.index_select(1, low)) / width
+    mean = g.profile.index_select(1, high).sub_(g.profile.index_select(1, low)).div_(width)
     albedo, solid, broken, asphalt, walk = mean[:3], *mean[3:]
 
     paint = torch.addcmul(solid, broken, dashes(s, 9.0, 3.0, f_s))

@@ -39,7 +39,7 @@ class Pyramid:
         edge = size.int()
         mask = edge - 1
         row, column = (y * per_m).floor_().int() & mask, (x * per_m).floor_().int() & mask
-        start = (_SIZE * _SIZE - edge * edge) // 3 * 4  # all finer levels
+        start = (_SIZE * _SIZE - size * size).mul_(4 / 3).round_().int()  # all finer levels
         return self.texels.index_select(1, start + row * edge + column)
 
 
@@ -119,4 +119,4 @@ def take(index: Tensor, *values: Tensor) -> list[Tensor]:
 def mix(a: Tensor | tuple, b: Tensor | tuple, share: Tensor) -> Tensor:
     """(3, P) blend of two colours, each (3, P), (3, 1) or three numbers."""
     a, b = (c if isinstance(c, Tensor) else share.new_tensor(c)[:, None] for c in (a, b))
-    return torch.addcmul(a, b - a, share)
+    return torch.lerp(a, b, share)
