@@ -223,3 +223,15 @@ def test_templates_stay_within_their_size():
         assert np.all(np.abs(parts.centre[:, 1]) + parts.half[:, 1] <= width / 2 + 0.04), name
         assert np.all(parts.centre[:, 2] + parts.half[:, 2] <= height + 0.06), name
     assert set(Material) >= set(np.unique(parts.material))
+
+
+def test_a_camera_within_a_shape_sees_past_it():
+    """From inside of a wall nothing of it is drawn, and the sky stays the sky: a car that leaves the road drives through houses."""
+    walls = build([shape((5, 0, 3), (6, 6, 3), (0.5, 0.5, 0.5)), shape((30, 0, 2), (1, 3, 2), (0.5, 0.5, 0.5))])
+    position, rotation = CAMERA.pose(np.array([[0.0, 0.0, 0.0]]))
+    visible = rasterize(
+        *(torch.as_tensor(getattr(walls, k)) for k in ("centre", "half", "yaw", "taper", "ellipsoid")),
+        torch.tensor([-1, -1]), torch.as_tensor(position), torch.as_tensor(rotation), 60.0, 96, 54, 300.0,
+    )  # fmt: skip
+    assert set(visible.shape.unique().tolist()) == {-1, 1}
+    assert (visible.w[0, 0] == 0).all() and (visible.w >= 0).all()

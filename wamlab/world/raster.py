@@ -95,7 +95,7 @@ def rasterize(
 
 def _put(best: Tensor, shape: Tensor, pixel: Tensor, w: Tensor) -> None:
     """Write pixels (P,) into `best` (B * H * W,) where they are nearest."""
-    w = torch.add(w, (w > 1 / _NEAR_M).float(), alpha=-_FAR)  # negative numbers never win
+    w = torch.add(w, (w > 1 / _NEAR_M).float(), alpha=-2 * _FAR)  # negative numbers never win
     best.scatter_reduce_(0, pixel, (w.view(torch.int32).long() << 32).add_(shape).add_(1), "amax")
 
 
