@@ -13,7 +13,7 @@ from wamlab.metrics.readout import nearest, unit_length
 from wamlab.probing.data import Labelled, Scaling
 
 #: Ridge penalties that are tried on the validation scenes.
-ALPHAS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
+ALPHAS = (1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0, 1_000_000.0)
 
 
 @dataclass(frozen=True)
