@@ -36,7 +36,8 @@ class EncoderStudy:
     Attributes:
         errors: scene, encoder, probe, seed, target, rmse, as `probe_encoders` gives them.
         ranking: target, rank, encoder, mean, low, high, n, first, and the paper's value: of the paper's probe.
-        pairs: target, a, b, n, difference, t, p, p_bonferroni, p_holm, d: of the paper's probe, corrected within each target.
+        pairs: target, a, b, n, difference, t, p, p_bonferroni, p_holm, d: of the paper's probe, corrected within each target. Twins of
+            random weights are not in it (unless there is little else), so that six encoders make the paper's 15 pairs.
         probes: target, encoder, probe, mean, low, high, n: every probe and baseline.
         buckets: target, encoder, bucket, mean, low, high, n, ratio, ratio_low, ratio_high: of the paper's probe.
         answer: one sentence, from the measurements.
@@ -57,14 +58,14 @@ def probe_encoders(
     embeddings: Mapping[str, Mapping[str, Tensor]],
     splits: Mapping[str, Sequence[Scene]],
     probes: Mapping[str, Callable[..., Probe]] = PROBES,
-    units: str = "published",
 ) -> pd.DataFrame:
     """Errors of every probe on every encoder, and of the baselines: scene, encoder, probe, seed, target, rmse on the test scenes.
+
+    They are in the paper's units (of 6 rad, of 10 m/s²); `scene_rmse` gives SI units too.
 
     Args:
         embeddings: encoder -> scene name -> (T, D), one a frame, of the scenes of all splits.
         splits: `train`, `val` and `test` scenes.
-        units: as `scene_rmse`.
 
     Raises what `collect` and the probes raise, and `InvalidParameter` without encoders.
     """
@@ -77,7 +78,7 @@ def probe_encoders(
         for label, family in fits:
             for name, fit in family.items():
                 probe = fit(train, validation)
-                found = scene_rmse(probe.predict(test), test, probe.seeds, units, encoder=label, probe=name)
+                found = scene_rmse(probe.predict(test), test, probe.seeds, "published", encoder=label, probe=name)
                 tables.append(found)
     return pd.concat(tables, ignore_index=True)
 
@@ -99,7 +100,9 @@ def analyse(
             np.nan if _untrained(name) else PAPER.get(_base(name), (np.nan,) * 2)[i] for name in ranked.encoder
         ]
         ranking.append(ranked.assign(target=target, paper=published))
-        pairs.append(statistics.compare_pairs(here, "rmse", "encoder").assign(target=target))
+        trained = here[~here.encoder.map(_untrained)]
+        trained = trained if trained.encoder.nunique() > 1 else here
+        pairs.append(statistics.compare_pairs(trained, "rmse", "encoder").assign(target=target))
         probes.append(statistics.interval_table(all_here, "rmse", ["encoder", "probe"], rng).assign(target=target))
         buckets.append(bucket_table(here, attributes, ["encoder"], rng).assign(target=target))
     found = [_target_first(pd.concat(tables, ignore_index=True)) for tables in (ranking, pairs, probes, buckets)]
