@@ -149,8 +149,10 @@ def _forward(
     w1, b1, w2, b2 = weights
     hidden = F.gelu(torch.baddbmm(b1, x, w1))
     if dropout:
-        size = hidden.shape[1:]
-        hidden = hidden * torch.stack([torch.rand(size, generator=g, device=g.device).ge_(dropout) for g in generators])
+        kept = torch.empty_like(hidden)
+        for part, generator in zip(kept, generators, strict=True):
+            part.uniform_(generator=generator)
+        hidden = hidden * kept.ge_(dropout)
     return torch.baddbmm(b2, hidden, w2, alpha=1 / (1 - dropout))
 
 
