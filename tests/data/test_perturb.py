@@ -76,8 +76,9 @@ class TestBoxes:
         """A vehicle 2 m wide, 1.5 m high and 4 m long, 1.5 m below the camera at its lower edge."""
         return np.array([[x + dx, y, z + dz] for dx in (-1, 1) for y in (0, 1.5) for dz in (-2, 2)])
 
-    def box(self, *vehicles: np.ndarray) -> np.ndarray:
-        return p.lead_vehicle_box(np.array(vehicles).reshape(-1, 8, 3), self.intrinsics, (1600, 900), 450)
+    def box(self, *vehicles: np.ndarray, curvature_per_m: float = 0.0) -> np.ndarray:
+        corners = np.array(vehicles).reshape(-1, 8, 3)
+        return p.lead_vehicle_box(corners, self.intrinsics, (1600, 900), 450, curvature_per_m)
 
     def test_the_nearest_ahead_by_hand(self):
         found = self.box(self.corners(0, 32), self.corners(0, 12), self.corners(4, 8), self.corners(0, -12))
@@ -86,6 +87,13 @@ class TestBoxes:
         )  # at 10 m: ±100 pixels wide, 150 high; halved, without 350 columns
         alone = self.box(self.corners(0, 32))
         assert alone[2] - alone[0] == pytest.approx(100 / 3)
+
+    def test_on_a_left_bend_the_vehicle_ahead_is_to_the_left(self):
+        oncoming, lead = self.corners(0, 22), self.corners(-6, 32)  # 1 / 80 m: the path is 6.4 m to the left at 32 m
+        assert self.box(oncoming, lead, curvature_per_m=1 / 80) == pytest.approx(
+            self.box(self.corners(-6, 32), curvature_per_m=1 / 80)
+        )
+        assert self.box(oncoming, lead) == pytest.approx(self.box(oncoming))
 
     def test_none_ahead(self):
         for vehicles in ([], [self.corners(2, 12)], [self.corners(0, -12)], [self.corners(0, 1)]):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wamlab.errors import InvalidParameter, InvalidShape, UnknownName
 
-#: A vehicle whose middle is further aside than this is not in the lane ahead, m.
+#: A vehicle whose middle is further aside than this from the path is not in the lane ahead, m.
 HALF_LANE_M = 1.75
 
 
@@ -83,21 +83,28 @@ def occlude_boxes(frames: Tensor, boxes_px: np.ndarray) -> Tensor:
 
 
 def lead_vehicle_box(
-    corners_m: np.ndarray, intrinsics: np.ndarray, image_size: tuple[int, int], resolution: int
+    corners_m: np.ndarray,
+    intrinsics: np.ndarray,
+    image_size: tuple[int, int],
+    resolution: int,
+    curvature_per_m: float = 0.0,
 ) -> np.ndarray:
-    """Where the nearest vehicle straight ahead is in the square frame of `load_frames`: (4,) left, top, right, bottom, pixels.
+    """Where the nearest vehicle ahead is in the square frame of `load_frames`: (4,) left, top, right, bottom, pixels.
 
-    NaN where there is none: no vehicle wholly in front of the camera with its middle within `HALF_LANE_M` of the camera's axis, or none
-    in the picture. On a bend the vehicle ahead may be missed: the lane's shape is not looked at.
+    Ahead is: wholly in front of the camera, its middle within `HALF_LANE_M` of the path that the ego is on, and in the picture. NaN where
+    there is none.
 
     Args:
         corners_m: (K, 8, 3) corners of vehicles in the camera's frame (x right, y down, z forward), as the devkit's `Box.corners().T`.
         intrinsics: (3, 3), and image_size: (width, height), of the image as stored.
         resolution: of the frame, which is the image's middle square.
+        curvature_per_m: of the path, left positive, as `wamlab.geometry.steering_to_curvature` has it. Without it a bend hides the vehicle
+            ahead, and shows oncoming ones in its place.
     """
     corners_m = np.asarray(corners_m, float).reshape(-1, 8, 3)
     middle = corners_m.mean(1)
-    ahead = (corners_m[..., 2].min(1, initial=np.inf) > 0.5) & (np.abs(middle[:, 0]) < HALF_LANE_M)
+    aside_m = middle[:, 0] + curvature_per_m * middle[:, 2] ** 2 / 2
+    ahead = (corners_m[..., 2].min(1, initial=np.inf) > 0.5) & (np.abs(aside_m) < HALF_LANE_M)
     for k in np.argsort(middle[:, 2]):
         if not ahead[k]:
             continue
