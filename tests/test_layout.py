@@ -13,7 +13,7 @@ LAYERS = (
     {"errors", "types", "config", "geometry"},
     {"render", "world", "data", "codecs", "diffusion", "weights"},
     {"models"},
-    {"training", "metrics", "statistics", "presets"},
+    {"training", "metrics", "statistics", "probing", "presets"},
     {"analysis"},
     {"plots"},
     {"runs", "notebooks", "cli"},

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+
+from wamlab.analysis import encoders
+from wamlab.errors import InvalidParameter
+from wamlab.probing import MlpConfig, fit_linear, fit_mlp
+from wamlab.types import Scene
+
+LOOKS = ({"time": "day", "weather": "clear"}, {"time": "night", "weather": "rain"})
+#: How much noise hides the actions in each made-up encoder's embeddings.
+NOISE = {
+    "vjepa2-rep64/embedded": 0.1,
+    "vjepa2-rep1/embedded": 0.6,
+    "dinov2-s14/embedded": 1.0,
+    "vit-s16/embedded": 1.5,
+    "vq/embedded": 3.0,
+    "vq/random": 9.0,
+}
+
+
+def scene(name: str, split: str, rng: np.random.Generator) -> Scene:
+    actions = rng.normal(0, [1.5, 0.8, 3], (12, 3)).astype(np.float32)
+    index = int(name[-4:])
+    return Scene(name, split, np.arange(12) / 2, (), actions, np.zeros((12, 3)), attributes=LOOKS[index % 2])
+
+
+@pytest.fixture(scope="module")
+def splits() -> dict:
+    rng = np.random.default_rng(0)
+    counts = {"train": 20, "val": 4, "test": 12}
+    names = iter(range(1, 100))
+    return {split: [scene(f"scene-{next(names):04d}", split, rng) for _ in range(n)] for split, n in counts.items()}
+
+
+@pytest.fixture(scope="module")
+def study(splits) -> encoders.EncoderStudy:
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(2, 16, generator=generator)
+    embeddings = {
+        encoder: {
+            s.name: torch.from_numpy(s.actions[:, :2]) @ mixing + noise * torch.randn(12, 16, generator=generator)
+            for part in splits.values()
+            for s in part
+        }
+        for encoder, noise in NOISE.items()
+    }
+    quick = MlpConfig(hidden=32, batch_size=64, epochs=40, learning_rate=0.01)
+    probes = {"mlp": lambda train, validation: fit_mlp(train, config=quick), "linear": fit_linear}
+    errors = encoders.probe_encoders(embeddings, splits, probes)
+    return encoders.analyse(errors, {s.name: s.attributes for s in splits["test"]}, "made-up data")
+
+
+def test_errors_of_all_probes_and_baselines(study):
+    assert list(study.errors.columns) == ["scene", "encoder", "probe", "seed", "target", "rmse"]
+    assert len(study.errors) == 12 * 2 * (len(NOISE) * (3 + 1) + 2)
+    baselines = study.errors[study.errors.encoder == encoders.NO_ENCODER]
+    assert set(baselines.probe) == {"mean action", "last action"}
+
+
+def test_encoders_are_ranked_by_what_they_hide(study):
+    steering = study.ranking[study.ranking.target == "steering_rad"]
+    assert list(steering.encoder) == list(NOISE)
+    assert list(steering["rank"]) == [1, 2, 3, 4, 5, 6]
+    assert list(steering.paper[:5]) == [0.058, 0.097, 0.104, 0.121, 0.126]
+    assert np.isnan(steering.paper.iloc[5]), "the paper has no twin that was never trained"
+    assert study.metrics["steering_rad/vq/embedded/linear"] > study.metrics["steering_rad/vjepa2-rep64/embedded/linear"]
+
+
+def test_pairs_are_corrected_within_each_target(study):
+    assert list(study.pairs.groupby("target").size()) == [10, 10], "five encoders; the untrained twin is none"
+    assert np.allclose(study.pairs.p_bonferroni, np.minimum(1, 10 * study.pairs.p))
+
+
+def test_conditions_have_their_rows(study):
+    rows = study.buckets.groupby(["target", "encoder"]).bucket.agg(list)
+    assert set(map(tuple, rows)) == {("night", "rain", "day-clear")}
+    assert set(study.buckets.n) == {6}
+
+
+def test_findings_say_what_was_measured(study):
+    verdicts = {f.claim.split(" (")[0]: f for f in study.findings}
+    assert len(verdicts) == 5
+    clip = verdicts["A clip tells more of the steering than its last frame, to the same model"]
+    assert clip.verdict == "reproduced"
+    rmse = (
+        study.errors[(study.errors.probe == "mlp") & (study.errors.target == "steering_rad")]
+        .groupby("encoder")
+        .rmse.mean()
+    )
+    assert clip.measured == pytest.approx(rmse["vjepa2-rep64/embedded"] - rmse["vjepa2-rep1/embedded"])
+    assert clip.interval[0] < clip.measured < clip.interval[1] < 0
+    assert clip.measured_on == "made-up data, 12 held-out scenes, 3 seeds"
+    assert verdicts["Features made for reconstruction come last"].verdict == "reproduced", "its twin does not count"
+    twin = verdicts["Pretraining tells more of the steering than the same network untrained"]
+    assert twin.measured == pytest.approx(rmse["vq/embedded"] - rmse["vq/random"])
+    assert study.answer.startswith("vjepa2-rep64/embedded carries the steering best: error 0.")
+    assert "the mean action errs by 0.2" in study.answer
+
+
+def test_what_was_not_probed_is_not_claimed(study):
+    two = study.errors[study.errors.encoder.isin(["vq/embedded", "vq/random"])]
+    attributes = {name: LOOKS[0] for name in two.scene}
+    found = encoders.analyse(two, attributes, "made-up data")
+    assert [f.claim.split(" tells")[0] for f in found.findings] == ["Pretraining"]
+    assert "mean action" not in found.answer
+
+
+def test_no_encoders_are_refused(splits):
+    with pytest.raises(InvalidParameter, match="no embeddings"):
+        encoders.probe_encoders({}, splits)
