@@ -1,4 +1,4 @@
-"""CLIP ViT-B/32: images matched with their captions, through `transformers.CLIPVisionModelWithProjection`; the embedding is the one that is matched."""
+"""CLIP ViT-B/32: images matched with captions, through `transformers.CLIPVisionModelWithProjection`; the embedding is what is matched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DINOv2-S/14: a vision transformer distilled from itself without labels, through `transformers.Dinov2Model`; its class token is the embedding."""
+"""DINOv2-S/14: a transformer distilled from itself without labels, through `transformers.Dinov2Model`; its class token is the embedding."""
 
 from __future__ import annotations
 
