@@ -41,12 +41,12 @@ class Preprocess:
     squash: bool = False
 
     def __call__(self, frames: Tensor) -> Tensor:
-        """(..., 3, H, W) uint8 -> (..., 3, crop, crop) float32. Rounded to whole levels after resizing, as images are."""
+        """(..., 3, H, W) uint8 -> (..., 3, crop, crop) float32."""
         lead, (height, width) = frames.shape[:-3], frames.shape[-2:]
         pixels = frames.reshape(-1, 3, height, width).float()
         size = self._size(height, width)
         if size != (height, width):
-            pixels = F.interpolate(pixels, size, mode=self.resample, antialias=True).round().clamp(0, 255)
+            pixels = _resize(_resize(pixels, (height, size[1]), self.resample), size, self.resample)
         pixels = _center(pixels, self.crop, self.crop) / 255
         mean, std = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (self.mean, self.std))
         return ((pixels - mean) / std).unflatten(0, lead)
@@ -103,6 +103,11 @@ def _side(size: Any) -> int:
     if len(sides) != 1 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise CheckpointMismatch(f"a processor's size must be one number of pixels for both sides, not {size}")
     return sides.pop()
+
+
+def _resize(pixels: Tensor, size: tuple[int, int], resample: str) -> Tensor:
+    """As Pillow does it: in whole levels after each axis, halves rounded up."""
+    return (F.interpolate(pixels, size, mode=resample, antialias=True) + 0.5).floor().clamp(0, 255)
 
 
 def _center(maps: Tensor, height: int, width: int) -> Tensor:
