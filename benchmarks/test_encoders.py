@@ -60,4 +60,3 @@ def test_encode(benchmark, capsys, name):
     what = "frame" if encoder.num_frames == 1 else "clip"
     with capsys.disabled():
         print(f"\n{name}: {1e3 * each:.2f} CPU ms a {what}, {1 / each:.0f} {what}s/s, {memory.megabytes:.0f} MB more")
-    assert each < (0.005 if encoder.num_frames == 1 else 0.04)

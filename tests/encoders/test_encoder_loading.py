@@ -138,11 +138,29 @@ def test_a_damaged_folder_is_named(name, folders, tmp_path):
     with pytest.raises(CheckpointMismatch, match=r"lacks \d+ weights of"):
         load_encoder(folder)
     save_file({k: torch.zeros(2, *v.shape) for k, v in tensors.items()}, weights, {"format": "pt"})
-    with pytest.raises(CheckpointMismatch, match="damaged, or does not fit"):
+    with pytest.raises(CheckpointMismatch, match=r"does not fit its config.json: .* is \(2, .*\), not \("):
         load_encoder(folder)
+
+
+def test_damaged_processor_and_configuration_are_named(folders, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(folders["clip-b32"], folder)
     (folder / "preprocessor_config.json").write_text("{")
-    with pytest.raises(CheckpointMismatch):
+    with pytest.raises(CheckpointMismatch, match="damaged is damaged, or does not fit clip-b32"):
         load_encoder(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(CheckpointMismatch, match="has a model of type None, and clip-b32 reads"):
+        load_encoder(f"clip-b32={folder}")
+
+
+def test_damage_in_the_cache_is_named(folders, cache, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(folders["dinov2-s14"], folder)
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[:-100])
+    put_in_cache(cache, "facebook/dinov2-small", folder)
+    with pytest.raises(CheckpointMismatch, match="what the cache has of facebook/dinov2-small is damaged"):
+        load_encoder("dinov2-s14")
 
 
 def test_another_family_s_folder_is_refused(folders, tmp_path):

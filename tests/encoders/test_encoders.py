@@ -144,7 +144,7 @@ def test_short_clips_begin_with_their_first_frame_repeated(folders):
     assert not torch.allclose(encoder.encode(clips), encoder.encode(short), atol=1e-3)
 
 
-@pytest.mark.parametrize("frames", [(2, 3, 48), (2, 4, 48, 48), (1, 2, 3, 48, 48)], ids=str)
+@pytest.mark.parametrize("frames", [(0, 3, 48, 48), (2, 3, 48), (2, 4, 48, 48), (1, 2, 3, 48, 48)], ids=str)
 def test_wrong_shapes_are_named(folders, frames):
     encoder = load_encoder(folders["vit-s16"])
     with pytest.raises(InvalidShape, match=r"vit-s16 reads \(B, 3, H, W\) uint8, not \("):

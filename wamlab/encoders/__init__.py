@@ -64,7 +64,7 @@ def load_encoder(
             - `dinov2-s14=path/to/folder`: weights of the user's own in the real layout, or another name on the hub;
             - `path/to/folder`: likewise, the family being what its `config.json` says (V-JEPA 2 reads clips).
         device: where it works.
-        precision: `float32`, `bfloat16` or `float16`; by default bfloat16 on a GPU that has it, else float32. It is part of the digest.
+        precision: `float32`, `bfloat16` or `float16`; by default `default_precision`. It is part of the digest.
 
     Raises `UnknownName`, `WeightsMissing`, `CheckpointMismatch`; `InvalidParameter` for another precision.
     """
@@ -89,8 +89,10 @@ def load_encoder(
 
 
 def default_precision(device: torch.device | str) -> str:
-    """bfloat16 on a GPU that has it, else float32."""
-    return "bfloat16" if torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    """On a GPU bfloat16, or float16 where it has none; elsewhere float32."""
+    if torch.device(device).type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
 def _read(key: str, source: str | Path, name: str | None, precision: str) -> FrozenEncoder:

@@ -154,7 +154,7 @@ class FrozenEncoder(nn.Module, ABC):
         """Checked, with a time axis of `num_frames`, on the encoder's device, in parts of bounded size."""
         wanted = "(B, 3, H, W)" if self.num_frames == 1 else f"(B, T, 3, H, W) with 1 <= T <= {self.num_frames}"
         clips = frames[:, None] if self.num_frames == 1 else frames
-        fits = clips.ndim == 5 and 1 <= clips.shape[1] <= self.num_frames and clips.shape[2] == 3
+        fits = clips.ndim == 5 and len(clips) and 1 <= clips.shape[1] <= self.num_frames and clips.shape[2] == 3
         if not fits or frames.dtype != torch.uint8:
             raise InvalidShape(f"{self.name} reads {wanted} uint8, not {tuple(frames.shape)} {frames.dtype}")
         if min(clips.shape[-2:]) < MIN_SIDE:

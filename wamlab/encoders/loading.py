@@ -65,6 +65,8 @@ def load_backbone(
             return _load(model_class, source, default, unused, where)
         except (OSError, ValueError) as error:
             problem = error
+        except FAILURES as error:
+            raise CheckpointMismatch(f"what the cache has of {source} is damaged ({_first_line(error)})") from error
     from huggingface_hub.constants import HF_HUB_CACHE
 
     raise WeightsMissing(
@@ -124,11 +126,14 @@ def _load(
 ) -> tuple[nn.Module, Preprocess]:
     with _quiet():
         model, report = model_class.from_pretrained(
-            str(source), use_safetensors=True, output_loading_info=True, **options
+            str(source), use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     missing = [key for key in sorted(report["missing_keys"]) if not key.startswith(unused)]
     if missing:
         raise CheckpointMismatch(f"{source} lacks {len(missing)} weights of {model_class.__name__}, e.g. {missing[0]}")
+    if mismatched := sorted(report["mismatched_keys"], key=str):
+        key, found, wanted = mismatched[0]
+        raise CheckpointMismatch(f"{source} does not fit its config.json: {key} is {tuple(found)}, not {tuple(wanted)}")
     return model.float(), _read_processor(source, default, options)
 
 
