@@ -153,6 +153,16 @@ def test_damaged_processor_and_configuration_are_named(folders, tmp_path):
         load_encoder(f"clip-b32={folder}")
 
 
+def test_a_processor_for_another_size_than_the_model_s_is_named(folders, tmp_path):
+    """V-JEPA 2 counts positions by its configured size; at another one they would be wrong without a word."""
+    folder = tmp_path / "odd"
+    shutil.copytree(folders["vjepa2-rep64"], folder)
+    numbers = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(numbers))
+    with pytest.raises(CheckpointMismatch, match="cuts 64 pixels, but the model is for 48"):
+        load_encoder(folder)
+
+
 def test_damage_in_the_cache_is_named(folders, cache, tmp_path):
     folder = tmp_path / "damaged"
     shutil.copytree(folders["dinov2-s14"], folder)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from wamlab.data import Dataset
 from wamlab.data.frames import load_frames
-from wamlab.data.nuscenes import Dataset
 from wamlab.errors import InvalidParameter
 from wamlab.geometry import nearest
 from wamlab.types import Scene

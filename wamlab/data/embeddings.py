@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wamlab.data import Dataset
 from wamlab.data.clips import film_of, load_clips
 from wamlab.data.frames import load_frames
 from wamlab.data.latents import LatentStore
-from wamlab.data.nuscenes import Dataset
 from wamlab.errors import InvalidShape
 from wamlab.types import Encoder, Scene
 

@@ -25,7 +25,7 @@ PROJECTION_SEED = 384
 
 
 class FrozenEncoder(nn.Module, ABC):
-    """A frozen backbone whose output is pooled and projected to (B, 384); the paper calls for that width (DiT-WAM, section 4).
+    """A frozen backbone whose output is pooled and projected to (B, 384); the width that DiT-WAM probes.
 
     Where the backbone's width D is not 384, a random orthogonal matrix with a fixed seed maps it there. It has nothing to learn: for
     D < 384 it keeps all distances, for D > 384 it is the orthogonal projection on a random subspace.

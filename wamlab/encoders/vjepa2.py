@@ -2,7 +2,7 @@
 
 The paper's two variants share one checkpoint, `facebook/vjepa2-vitl-fpc64-256`, and differ in what the encoder sees: "rep64" a clip of 16
 frames (64 is how many the checkpoint was trained with), "rep1" the present alone, repeated to fill one tubelet of two frames. The
-predictor is not used.
+predictor is not used. The published processor cuts the border off (292 to 256 pixels); the authors' code resizes the whole frame instead.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wamlab.encoders.frozen import TransformerEncoder
 from wamlab.encoders.loading import load_backbone
 from wamlab.encoders.preprocess import IMAGENET, Preprocess
+from wamlab.errors import CheckpointMismatch
 
 if TYPE_CHECKING:
     from transformers import VJEPA2Config
@@ -70,6 +71,10 @@ class VJepa2Clip(TransformerEncoder):
         model, preprocess = load_backbone(
             VJEPA2Model, source, name, cls.config_types, cls.PREPROCESS, unused=("predictor.",)
         )
+        if preprocess.crop != model.config.crop_size:  # positions are counted by it
+            raise CheckpointMismatch(
+                f"{source}: its processor cuts {preprocess.crop} pixels, but the model is for {model.config.crop_size}"
+            )
         return model.encoder, preprocess
 
     @classmethod

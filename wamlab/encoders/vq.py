@@ -1,8 +1,8 @@
 """A VQ tokenizer: trained to rebuild images from a codebook, through `diffusers.VQModel`; the embedding is the mean of the codes' vectors.
 
-The paper's is a VQGAN (its "VQ-VAE Tracker", 256-d codes), whose weights are not published as a diffusers model. By name this module takes
-that of aMUSEd, `amused/amused-256`: the same architecture, 8192 codes of 64 dimensions, one for 16 × 16 pixels. A converted VQGAN can be
-given as a folder.
+The paper's is a VQGAN (its "VQ-VAE Tracker", in its authors' code 16,384 codes of 256 dimensions, with a note that the first results of
+that name were DINOv2's, for want of the checkpoint). Its weights are not published as a diffusers model. By name this module takes the
+VQGAN of aMUSEd, `amused/amused-256`: 8192 codes of 64 dimensions, one for 16 × 16 pixels. A converted one can be given as a folder.
 """
 
 from __future__ import annotations
