@@ -70,9 +70,7 @@ class LatentStore:
         """Encode what is missing or damaged. Scenes that another process is encoding are waited for at the end."""
         (self.folder / ".locks").mkdir(parents=True, exist_ok=True)
         todo = [scene for scene in scenes if self._load(scene.name) is None]
-        bar = tqdm(
-            total=len(todo), desc=f"{self.noun} of {self.codec.name}", unit="scene", disable=not (progress and todo)
-        )
+        bar = tqdm(total=len(todo), desc=f"latents of {self.codec.name}", unit="scene", disable=not (progress and todo))
         busy = [scene for scene in todo if not self._fill_one(scene, bar, timeout=0)]
         for scene in busy:
             self._fill_one(scene, bar, timeout=-1)
