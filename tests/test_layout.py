@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 #: From the ground up; a part may import what stands in its own layer or below.
 LAYERS = (
     {"errors", "types", "config", "geometry"},
-    {"render", "world", "data", "codecs", "diffusion", "weights"},
+    {"render", "world", "data", "codecs", "encoders", "diffusion", "weights"},
     {"models"},
     {"training", "metrics", "statistics", "probing", "presets"},
     {"analysis"},

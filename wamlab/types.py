@@ -117,6 +117,31 @@ class Codec(Protocol):
     def decode(self, latents: Tensor) -> Tensor: ...
 
 
+class Encoder(Protocol):
+    """Frame or clip -> embedding, frozen: what the probes read.
+
+    Attributes:
+        digest: identifies the weights and whatever else decides the embeddings.
+        num_frames: 1, or how many frames its clips have, the present one last.
+        resolution: pixels, the size of square frames that it need not resize.
+
+    All methods take frames (B, 3, H, W), or clips (B, T, 3, H, W) with T <= num_frames if it reads clips, uint8.
+    `encode` -> (B, 384). `features` -> (B, h, w, d), one vector a patch of the present. `activations` -> what goes into the last block and
+    the gradient of `score` (embeddings (B, 384) -> (B,)) with respect to it, both (B, t, h, w, d). `visible`: maps (..., H, W) of whole
+    frames -> the part of them that those patches cover.
+    """
+
+    name: str
+    digest: str
+    num_frames: int
+    resolution: int
+
+    def encode(self, frames: Tensor) -> Tensor: ...
+    def features(self, frames: Tensor) -> Tensor: ...
+    def activations(self, frames: Tensor, score: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]: ...
+    def visible(self, maps: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Rollout:
     """Predicted futures with what made them: latents (B, F, c, h, w), actions (B, F, A), the model's name, seed and settings."""

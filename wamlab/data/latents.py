@@ -39,7 +39,11 @@ class LatentStore:
     Attributes:
         folder: where the shards are, `<root>/<dataset>-<codec>-<resolution>-<key>`.
         key: digest of the dataset's fingerprint, the codec's name and digest, the resolution and the number type.
+
+    `wamlab.data.embeddings` has the same store for encoders.
     """
+
+    noun = "latents"
 
     def __init__(
         self,
@@ -50,12 +54,10 @@ class LatentStore:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """`root` is `latents/` in `data_dir()` by default. Raises `InvalidShape` if the codec cannot take that resolution."""
-        if resolution < 1 or resolution % codec.downsample:
-            raise InvalidShape(
-                f"resolution {resolution} is not a multiple of {codec.downsample}, what {codec.name} divides it by"
-            )
         self.dataset, self.codec, self.resolution, self.dtype = dataset, codec, resolution, dtype
-        self.key = digest(FORMAT, dataset.fingerprint, codec.name, codec.digest, resolution, str(dtype))
+        self._check()
+        parts = (dataset.fingerprint, codec.name, codec.digest, resolution, str(dtype), *self._extra_key())
+        self.key = digest(FORMAT, *parts)
         label = re.sub(r"[^\w.-]+", "_", f"{dataset.name}-{codec.name}-{resolution}-{self.key}")
         self.folder = (Path(root) if root is not None else data_dir() / "latents") / label
         self._open: dict[str, Tensor] = {}
@@ -114,6 +116,17 @@ class LatentStore:
         """The shard of a scene."""
         return self.folder / f"{name}.safetensors"
 
+    def _check(self) -> None:
+        """Raise `InvalidShape` if the codec cannot take the resolution."""
+        if self.resolution < 1 or self.resolution % self.codec.downsample:
+            raise InvalidShape(
+                f"resolution {self.resolution} is not a multiple of {self.codec.downsample}, what {self.codec.name} divides it by"
+            )
+
+    def _extra_key(self) -> tuple[Any, ...]:
+        """What else decides the content."""
+        return ()
+
     def _load(self, name: str) -> Tensor | None:
         """The checked latents, or None where there are none to be trusted."""
         if name not in self._open:
@@ -122,7 +135,7 @@ class LatentStore:
             except FileNotFoundError:
                 return None
             except (SafetensorError, ValueError, OSError) as error:
-                warnings.warn(f"damaged latents {self.path(name)} ({error}): encoding them again", stacklevel=3)
+                warnings.warn(f"damaged {self.noun} {self.path(name)} ({error}): encoding them again", stacklevel=3)
                 return None
         return self._open[name]
 
@@ -143,10 +156,13 @@ class LatentStore:
     def _encode(self, scene: Scene) -> Tensor:
         parts = []
         for first in range(0, len(scene), BATCH):
-            frames = load_frames(scene, range(first, min(first + BATCH, len(scene))), self.resolution)
-            latents = self.codec.encode(to_model(frames).to(_device(self.codec))).cpu()
+            latents = self._encode_frames(scene, range(first, min(first + BATCH, len(scene)))).cpu()
             parts.append(latents.to(self.dtype) if latents.is_floating_point() else latents)
         return torch.cat(parts)
+
+    def _encode_frames(self, scene: Scene, indices: Sequence[int]) -> Tensor:
+        frames = load_frames(scene, indices, self.resolution)
+        return self.codec.encode(to_model(frames).to(_device(self.codec)))
 
 
 def _device(codec: Codec) -> torch.device | str:

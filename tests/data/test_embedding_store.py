@@ -1,0 +1,83 @@
+"""Embeddings keep the latent store's promises, and their key knows the encoder, its precision and the pace of its clips."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import make_dataset
+
+from wamlab.data import open_dataset
+from wamlab.data.clips import film_of, load_clips
+from wamlab.data.embeddings import EmbeddingStore
+from wamlab.data.frames import load_frames
+from wamlab.encoders import load_encoder
+from wamlab.errors import InvalidShape
+
+
+@pytest.fixture(scope="module")
+def frames_encoder():
+    return load_encoder("vit-s16/random")
+
+
+@pytest.fixture(scope="module")
+def clips_encoder():
+    return load_encoder("vjepa2-rep64/random")
+
+
+def test_frames_are_embedded_once_and_found_again(dataset, frames_encoder, tmp_path, monkeypatch):
+    store = EmbeddingStore(dataset, frames_encoder, root=tmp_path)
+    store.fill(dataset.scenes(), progress=False)
+    scene = dataset.scene("scene-0002")
+    want = frames_encoder.encode(load_frames(scene, range(len(scene)), 128))
+    assert store.resolution == frames_encoder.resolution == 128 and store.read("scene-0002").shape == (12, 384)
+    torch.testing.assert_close(store.read("scene-0002"), want, rtol=0, atol=1e-5)
+    monkeypatch.setattr(frames_encoder, "encode", None)
+    again = EmbeddingStore(dataset, frames_encoder, root=tmp_path)
+    again.fill(dataset.scenes(), progress=False)
+    assert torch.equal(again.read("scene-0002"), store.read("scene-0002"))
+
+
+def test_clips_end_with_their_frame(dataset, clips_encoder, tmp_path):
+    store = EmbeddingStore(dataset, clips_encoder, root=tmp_path)
+    scene = dataset.scene("scene-0001")
+    clips = load_clips(scene, film_of(dataset, scene), [0, 7], 128)
+    torch.testing.assert_close(store.read("scene-0001")[[0, 7]], clips_encoder.encode(clips), rtol=0, atol=1e-5)
+    assert store.read("scene-0001").shape == (12, 384)
+
+
+def test_a_scene_of_one_frame(frames_encoder, clips_encoder, tmp_path):
+    dataset = open_dataset(make_dataset(tmp_path / "data", {"scene-0001": "train"}, frames=1))
+    for encoder in (frames_encoder, clips_encoder):
+        assert EmbeddingStore(dataset, encoder, root=tmp_path).read("scene-0001").shape == (1, 384)
+
+
+def test_a_damaged_shard_is_named_and_rebuilt(dataset, frames_encoder, tmp_path):
+    expected = EmbeddingStore(dataset, frames_encoder, root=tmp_path).read("scene-0001").clone()
+    path = EmbeddingStore(dataset, frames_encoder, root=tmp_path).path("scene-0001")
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="damaged embeddings .*scene-0001.safetensors"):
+        found = EmbeddingStore(dataset, frames_encoder, root=tmp_path).read("scene-0001")
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_key_follows_what_decides_the_embeddings(dataset, frames_encoder, clips_encoder):
+    stores = [
+        EmbeddingStore(dataset, frames_encoder),
+        EmbeddingStore(dataset, load_encoder("vit-s16/random-1")),
+        EmbeddingStore(dataset, load_encoder("vit-s16/random", precision="bfloat16")),
+        EmbeddingStore(dataset, frames_encoder, resolution=64),
+        EmbeddingStore(dataset, frames_encoder, dtype=torch.float16),
+        EmbeddingStore(dataset, load_encoder("vjepa2-rep1/random")),
+        EmbeddingStore(dataset, clips_encoder),
+        EmbeddingStore(dataset, clips_encoder, rate_hz=12.0),
+    ]
+    assert len({store.key for store in stores}) == len({store.folder for store in stores}) == len(stores)
+    assert EmbeddingStore(dataset, frames_encoder, rate_hz=12.0).key == stores[0].key, "frames have no pace"
+    assert stores[0].folder.name.startswith("synthetic-vit-s16_random-128-")
+
+
+def test_an_impossible_resolution_is_named(dataset, frames_encoder):
+    with pytest.raises(InvalidShape, match="resolution must be a number of pixels, not -1"):
+        EmbeddingStore(dataset, frames_encoder, resolution=-1)
