@@ -89,7 +89,7 @@ class LatentStore:
                 damaged[scene.name] = error
                 return True
 
-        label = f"latents of {self.codec.name}"
+        label = f"{self.noun} of {self.codec.name}"
         with tqdm(total=len(todo), desc=label, unit="scene", disable=not (progress and todo)) as bar:
             busy = [scene for scene in todo if not filled(scene, timeout=0)]
             for scene in busy:
