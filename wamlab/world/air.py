@@ -36,13 +36,22 @@ def sky(ray: Tensor, look: Look, lights: dict[str, Tensor], tile: Tensor) -> Ten
     return mix(colour, 0.55 * lights["ambient"] + 0.32 * lights["sunlight"], 0.75 * cover)
 
 
-def bloom(glow: Tensor) -> Tensor:
-    """Light that spills around lamps: the glow blurred at a quarter of the resolution."""
-    size = glow.shape[-2:]
-    small = F.avg_pool2d(glow, 4, ceil_mode=True)
-    soft = F.avg_pool2d(small, 3, stride=1, padding=1)
+def bloom(emitted: Tensor, pixel: Tensor, b: int, h: int, w: int) -> Tensor:
+    """(3, B, H, W) light that spills around lamps: what the pixels (P,) emit (3, P), blurred at a quarter of the resolution.
+
+    Summed as integers, so the result does not depend on the order of the sums.
+    """
+    rows, columns = -(-h // 4), -(-w // 4)
+    bright = torch.nonzero(emitted[0] > 1e-3)[:, 0]
+    emitted, pixel = emitted.index_select(1, bright), pixel.index_select(0, bright)
+    line = torch.div(pixel, w, rounding_mode="floor")
+    frame = torch.div(line, h, rounding_mode="floor")
+    place = (frame * rows + (line - frame * h) // 4) * columns + (pixel - line * w) // 4
+    small = torch.zeros(3, b * rows * columns, dtype=torch.int32, device=emitted.device)
+    small.index_add_(1, place, (emitted * 4096).int())
+    soft = F.avg_pool2d(small.float().mul_(1 / 65536).view(3, b, rows, columns), 3, stride=1, padding=1)
     wide = F.avg_pool2d(F.avg_pool2d(soft, 5, stride=1, padding=2), 3, stride=1, padding=1)
-    return F.interpolate(0.28 * soft + 0.3 * wide, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(0.28 * soft + 0.3 * wide, size=(h, w), mode="bilinear", align_corners=False)
 
 
 def streaks(b: int, h: int, w: int, phase: Tensor) -> Tensor:

@@ -96,8 +96,8 @@ def _draw(c: Candidates, best: Tensor, image: tuple[float, int, int]) -> None:
     """Put the pixels of the candidates into `best` (B * H * W,) where they are nearest."""
     boxes, balls = c[torch.nonzero(~c.ellipsoid)[:, 0]], c[torch.nonzero(c.ellipsoid)[:, 0]]
     for shape, pixel, w in (_boxes(boxes, image), _balls(balls, image)):
-        w = w * ((w > 0) & (w < 1 / _NEAR_M))
-        best.scatter_reduce_(0, pixel, (w.view(torch.int32).long() << 32) + ((shape + 1) * (w > 0)), "amax")
+        w = torch.add(w, (w > 1 / _NEAR_M).float(), alpha=-_FAR)  # negative numbers never win
+        best.scatter_reduce_(0, pixel, (w.view(torch.int32).long() << 32).add_(shape).add_(1), "amax")
 
 
 def _may_show(c: Candidates, w: Tensor, image: tuple[float, int, int]) -> Tensor:
@@ -212,21 +212,32 @@ def _boxes(c: Candidates, image: tuple[float, int, int]) -> tuple[Tensor, Tensor
     near_u, near_1 = _along_row(_slots(planes, facing, _FAR), m, v)  # (K, R): w = slope * u + level
     far_u, far_1 = _along_row(_slots(planes, ~facing, 0.0), m, v)
     edge = (image[1] / 2 + 1) / image[0]
-    left, right = torch.full_like(v, -edge), torch.full_like(v, edge)
-    for k in range(len(near_u)):
-        for j in range(-1, len(far_u)):  # in front of the camera, and in front of every plane on the far side
-            slope = (near_u[k] - far_u[j] if j >= 0 else near_u[k]) + 1e-20
-            level = far_1[j] - near_1[k] if j >= 0 else -near_1[k]
-            rising = (slope > 0).float().mul_(2 * _FAR)
-            root = level.div_(slope).clamp_(-_FAR, _FAR)
-            left = torch.maximum(left, root + (rising - 2 * _FAR))
-            right = torch.minimum(right, root.add_(rising))
+    whole = torch.full_like(v, -edge), torch.full_like(v, edge)
+    for k in range(len(near_u)):  # in front of the camera, and in front of every plane on the far side
+        whole = _where(whole, near_u[k], -near_1[k])
+        for j in range(len(far_u)):
+            whole = _where(whole, near_u[k] - far_u[j], far_1[j] - near_1[k])
+    faces = []
+    for k in range(len(near_u)):  # a box is seen where the last of its planes is entered
+        face = whole
+        for j in range(len(near_u)):
+            face = face if j == k else _where(face, near_u[j] - near_u[k], near_1[k] - near_1[j])
+        faces.append(face)
+    left, right = (torch.cat(side) for side in zip(*faces, strict=True))
     line, column = pixel_runs(left, right, image[0], image[1])
     u = (column + (0.5 - image[1] / 2)) * (1 / image[0])
-    w = torch.full_like(u, _FAR)
-    for slope, level in zip(near_u, near_1, strict=True):
-        w = torch.minimum(w, torch.addcmul(level.index_select(0, line), slope.index_select(0, line), u))
-    return *_flat(c, m, row, line, column, image), w
+    slope, level = torch.stack([near_u.reshape(-1), near_1.reshape(-1)]).index_select(1, line)
+    shape, start = (t.repeat(len(faces)).index_select(0, line) for t in _starts(c, m, row, image))
+    return shape, start + column, torch.addcmul(level, slope, u)
+
+
+def _where(interval: tuple[Tensor, Tensor], slope: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """The part of each interval in which slope * u >= level."""
+    slope = slope + 1e-20
+    rising = (slope > 0).float().mul_(2 * _FAR)
+    root = (level / slope).clamp_(-_FAR, _FAR)
+    left = torch.maximum(interval[0], root + (rising - 2 * _FAR))
+    return left, torch.minimum(interval[1], root.add_(rising))
 
 
 def _along_row(w: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,13 +267,14 @@ def _balls(c: Candidates, image: tuple[float, int, int]) -> tuple[Tensor, Tensor
     u = (column + (0.5 - image[1] / 2)) * (1 / image[0])
     q2, q1, q0, b_u, b_1, k = torch.stack([q2, q1, q0, b_u, torch.addcmul(b_1, b_v, v), k]).index_select(1, line)
     root = torch.addcmul(q0, torch.addcmul(q1, q2, u), u).clamp_(min=0).sqrt_()
-    return *_flat(c, m, row, line, column, image), (root - torch.addcmul(b_1, b_u, u)) / k
+    shape, start = (t.index_select(0, line) for t in _starts(c, m, row, image))
+    return shape, start + column, (root - torch.addcmul(b_1, b_u, u)) / k
 
 
-def _flat(c: Candidates, m: Tensor, row: Tensor, line: Tensor, column: Tensor, image: tuple) -> tuple[Tensor, Tensor]:
-    """Rows (R,) of candidates, and columns (P,) in them -> shape and flat pixel index, each (P,)."""
-    start = (c.frame.index_select(0, m) * image[2] + row) * image[1]
-    return c.shape.index_select(0, m).index_select(0, line), start.index_select(0, line) + column
+def _starts(c: Candidates, m: Tensor, row: Tensor, image: tuple) -> tuple[Tensor, Tensor]:
+    """The shape of each row of candidates (R,), and the flat pixel at which the row starts."""
+    shape, frame = c.shape.index_select(0, m), c.frame.index_select(0, m)
+    return shape, (frame * image[2] + row) * image[1]
 
 
 def expand(count: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,6 +46,19 @@ class Renderer:
             shape((x, y, 1.9), (0.06, 0.06, 1.9), (0.12, 0.12, 0.12), semantic=Semantic.POLE)
             for x, y, *_ in self.signals
         ]
+        self.heads = build(
+            [
+                shape(
+                    (x, y, 3.6),
+                    (0.16, 0.17, 0.46),
+                    (0.02, 0.02, 0.02),
+                    yaw=yaw,
+                    material=Material.SIGNAL,
+                    semantic=Semantic.SIGNAL,
+                )
+                for x, y, yaw, *_ in self.signals
+            ]
+        )
         self.static = Shapes.of(Primitives.concatenate([world.scenery.shapes, build(poles)]), self.device)
 
     @torch.inference_mode()
@@ -107,21 +120,9 @@ class Renderer:
             i = np.flatnonzero(near & (distance < 45))
             casts = np.concatenate([pose[i], agents.size_m[i] / np.array([2, 2, 1])], 1)
         own = np.array([[*_centre(ego), EGO_LENGTH_M / 2, EGO_WIDTH_M / 2, 1.4]])
-        rows = []
-        for x, y, yaw, crossing, group in self.signals:
-            phase = signal(state.time_s, crossing, group, self.world.signal_offsets)
-            rows.append(
-                shape(
-                    (x, y, 3.6),
-                    (0.16, 0.17, 0.46),
-                    (0.02, 0.02, 0.02),
-                    yaw=yaw,
-                    material=Material.SIGNAL,
-                    semantic=Semantic.SIGNAL,
-                    param=(float(phase), 0.0),
-                )  # fmt: skip
-            )
-        return Primitives.concatenate([bodies, build(rows)]), np.concatenate([casts, own])
+        phase = [signal(state.time_s, crossing, group, self.world.signal_offsets) for *_, crossing, group in self.signals]
+        heads = replace(self.heads, param=np.column_stack([phase, np.zeros(len(phase))]))
+        return Primitives.concatenate([bodies, heads]), np.concatenate([casts, own])
 
 
 def _bodies(world: World) -> Primitives:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from wamlab.world.air import bloom, colours_of, in_haze, sky, streaks, to_srgb
@@ -16,6 +15,8 @@ from wamlab.world.raster import Visible
 from wamlab.world.shadow import moving_shadows
 from wamlab.world.texture import norm, take
 from wamlab.world.weather import Look
+
+_SMEAR_PX = (-3, 1, 5)  # rows that a wet road mixes
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def shade(
     on_ground = torch.nonzero(no_shape & (flat_w > 0))[:, 0]
     above = torch.nonzero(no_shape & (flat_w <= 0))[:, 0]
 
-    colour, glow = torch.zeros(2, 3, b * h * w, device=flat_w.device)
+    colour, spill = torch.zeros(3, b * h * w, device=flat_w.device), None
     semantic = torch.zeros(b * h * w, dtype=torch.uint8, device=flat_w.device)
     instance = torch.zeros(b * h * w, dtype=torch.int32, device=flat_w.device)
 
@@ -83,7 +84,7 @@ def shade(
         rgb, emitted = _objects(hit, kind, counts, flat_w, shapes, ground, look, lights, view)
         colour.index_copy_(1, hit, rgb)
         if look.lights:
-            glow.index_copy_(1, hit, emitted)
+            spill = bloom(emitted, hit, b, h, w)
         semantic.index_copy_(0, hit, shapes.semantic.index_select(0, kind))
         instance.index_copy_(0, hit, shapes.instance.index_select(0, kind))
     if len(on_ground):
@@ -91,8 +92,8 @@ def shade(
         colour.index_copy_(1, on_ground, rgb)
         semantic.index_copy_(0, on_ground, classes)
     image = colour.view(3, b, h, w)
-    if look.lights:
-        image += bloom(glow.view(3, b, h, w))
+    if spill is not None:
+        image += spill
     if rain is not None:
         image += streaks(b, h, w, rain).mul_(0.1 * lights["haze"].mean())
     return to_srgb(image, look.exposure).transpose(0, 1), semantic.view(b, h, w), instance.view(b, h, w)
@@ -135,7 +136,7 @@ def _ground(pixel, flat_w, colour, ground: Ground, look, lights, view: View, cas
         irradiance += _artificial(s.lamp * (1 - 0.5 * contact) * strength, beam)
     rgb = albedo * irradiance
     if look.wetness > 0:
-        rgb += _reflection(colour, pixel, down / length, s.asphalt, look, view)
+        rgb += _reflection(colour, pixel, down / length, 0.25 + 0.45 * s.asphalt, look, view)
     return in_haze(rgb, depth * length, look, lights)[0], s.semantic
 
 
@@ -165,17 +166,19 @@ def _objects(pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, 
     return rgb.add_(emitted), emitted
 
 
-def _reflection(colour: Tensor, pixel: Tensor, slope: Tensor, asphalt: Tensor, look: Look, view: View) -> Tensor:
+def _reflection(colour: Tensor, pixel: Tensor, slope: Tensor, puddle: Tensor, look: Look, view: View) -> Tensor:
     """Wet ground mirrors what stands above the horizon: the picture, upside down about the horizon and smeared up and down."""
     h, w = view.height, view.width
-    small = F.avg_pool2d(colour.view(3, -1, h, w), 2, ceil_mode=True)
-    small = F.avg_pool2d(small, (5, 1), stride=1, padding=(2, 0), count_include_pad=False)
     pitch = torch.asin(-view.rotation[:, 2, 2])
     horizon = (h / 2 - view.focal_px * torch.tan(pitch)).round().int()
     frame = view.rays[1].index_select(0, pixel)
-    pixel = pixel.int()
-    row, column = pixel // w - frame * h, pixel % w
-    above = (2 * horizon.index_select(0, frame) - 1 - row).clamp(0, h - 1) // 2
-    source = (frame * small.shape[2] + above) * small.shape[3] + column // 2
+    line = torch.div(pixel.int(), w, rounding_mode="floor")
+    top = frame * h
+    above = 2 * (top + horizon.index_select(0, frame)) - 1 - line
+    offset = pixel - line.long() * w
+    seen = sum(
+        colour.index_select(1, torch.minimum((above - up).clamp_(min=0).maximum(top), top + h - 1) * w + offset)
+        for up in _SMEAR_PX
+    )
     fresnel = 0.04 + 0.96 * (1 - slope) ** 5
-    return small.reshape(3, -1).index_select(1, source) * (fresnel * look.wetness * (0.25 + 0.45 * asphalt))
+    return seen * (fresnel * puddle * (look.wetness / len(_SMEAR_PX)))
