@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from wamlab.world.primitives import Material, Primitives
-from wamlab.world.texture import dashes, mix, noise
+from wamlab.world.texture import Pyramid, dashes, mix
 from wamlab.world.weather import Look
 
-_GLASS, _DARK, _PLATE = (0.016, 0.019, 0.024), (0.02, 0.02, 0.022), (0.55, 0.55, 0.5)
+_GLASS, _DARK, _PLATE = (0.012, 0.014, 0.018), (0.02, 0.02, 0.022), (0.55, 0.55, 0.5)
+_HUB, _LENS, _RED = (0.16, 0.16, 0.17), (0.7, 0.7, 0.68), (0.35, 0.01, 0.01)
 _SIGNAL_COLOURS = ((1.0, 0.05, 0.03), (1.0, 0.55, 0.05), (0.05, 1.0, 0.35))
+_BODY = (Material.PAINT + Material.CABIN) / 2  # a vehicle's body is one or the other
+_BULGE = 0.45
+_CLUMP = 2.5  # leaves are drawn with the texture of turf, so many times larger
 _WALL, _LEAF, _OTHER = 0, 1, 2  # groups of shapes that are drawn alike
 
 
@@ -59,7 +63,7 @@ def _columns(p: Primitives) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Finish:
-    """What pixels on shapes (P,) are made of: albedo (3, P), emitted light (3, P), how they mirror the sky (P,), unit normal (3, P), and
+    """What pixels on shapes (P,) are made of: albedo (3, P), emitted light (3, P), how polished they are (P,) in 0..1, unit normal (3, P), and
     whether they see the light map's shadow (P,): walls and trees would stand in their own."""
 
     albedo: Tensor
@@ -77,21 +81,21 @@ def by_group(shapes: Shapes, kind: Tensor) -> tuple[Tensor, list[int]]:
 
 
 def finish(
-    shapes: Shapes, kind: Tensor, counts: list[int], point: Tensor, ray: Tensor, size: Tensor, look: Look, tile: Tensor, random: Tensor
+    shapes: Shapes, kind: Tensor, counts: list[int], point: Tensor, ray: Tensor, size: Tensor, look: Look, textures: Pyramid, random: Tensor
 ) -> Finish:
     """Colour of shapes before light falls on them.
 
     Args:
         kind: (P,) index of each pixel's shape, in the order and with the counts of `by_group`. point: (3, P) in the world.
         ray: (3, P) unit vector from the camera to it. size: (P,) metres that a pixel covers at right angles to the ray.
-        tile, random: see `Ground`.
+        textures, random: see `Ground`.
     """
     inputs = zip(*(torch.split(t, counts, -1) for t in (kind, point, ray, size)), strict=True)
     (walls, leaves, others), parts = inputs, []
     if counts[0]:
         parts.append(_walls(shapes.table[:17], *walls, look, random))
     if counts[1]:
-        parts.append(_leaves(shapes.table[:15], *leaves, tile))
+        parts.append(_leaves(shapes.table[:15], *leaves, textures))
     if counts[2]:
         parts.append(_others(shapes.table, *others, look))
     return Finish(*(torch.cat([getattr(part, f.name) for part in parts], -1) for f in fields(Finish)))
@@ -114,18 +118,25 @@ def _walls(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor
     return Finish(torch.lerp(colour, albedo, roof), emitted * (1 - roof), mirror * (1 - roof), n, torch.zeros_like(c))
 
 
-def _leaves(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor, tile: Tensor) -> Finish:
-    """Crowns of trees: clumps that catch the light, darker towards the bottom."""
+def _leaves(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor, textures: Pyramid) -> Finish:
+    """Crowns of trees: clumps of leaves that stand out and catch the light, darker towards the bottom."""
     ax, bx, ox, ay, by, oy, hx, hy, hz, c, s, red, green, blue, cz = table.index_select(1, kind)
     x, y, z = point
     lx, ly = torch.addcmul(ox, ax, x).addcmul_(bx, y).div_(hx), torch.addcmul(oy, ay, x).addcmul_(by, y).div_(hy)
     lz = (z - cz).div_(hz)
-    grain = noise(tile, x + z, y - z, 0.11).mul_((0.2 / size).clamp_(max=1))
-    albedo = torch.stack([red, green, blue]) * (0.9 + 0.26 * grain + 0.22 * lz).clamp_(0.25, 1.8)
     n = torch.stack([lx * c - ly * s, lx * s + ly * c, lz / hz])
     n *= (n * n).sum(0).rsqrt_()
+    scale, z = 1 / _CLUMP, z * (1 / _CLUMP)
+    size = size * (1.8 * scale)
+    a, b = (x + y) * (0.7 * scale), (x - y) * (0.7 * scale)  # seen from two sides and from above
+    sides = torch.stack([textures.at(u, v, size)[1] for u, v in ((a, z), (b, z + 3.1), (a, b + 5.3))])
+    # a texture is smeared where the surface leaves its plane: there the others count
+    flat = torch.stack([(n[0] - n[1]) * 0.7, (n[0] + n[1]) * 0.7, n[2]]).square_()
+    grain = (sides * flat).sum(0)
+    albedo = torch.stack([red, green, blue]) * (0.88 + 0.34 * grain + 0.3 * lz).clamp_(0.15, 1.9)
+    n += (grain * 0.4) * n.new_tensor([[0.6], [-0.6], [0.8]])
     dark = torch.zeros_like(lz)
-    return Finish(albedo, torch.zeros_like(point), dark, n, dark)
+    return Finish(albedo, torch.zeros_like(point), dark, n * (n * n).sum(0).rsqrt_(), dark)
 
 
 def _others(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor, look: Look) -> Finish:
@@ -145,9 +156,14 @@ def _others(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tenso
     nx = torch.lerp(front - back, lx, round_).div_(hx)
     ny = torch.lerp(side, ly, round_).div_(hy)
     nz = torch.lerp(top - bottom + lean, lz, round_).div_(hz)
+    # sheet metal is rounded: its normals lean outwards towards the edges
+    bulge = (((material - _BODY).abs() < 0.75).float() * _BULGE).mul_(1 - round_).mul_((nx * nx + ny * ny + nz * nz).sqrt())
+    nx, ny, nz = torch.addcmul(nx, bulge, lx**3), torch.addcmul(ny, bulge, ly**3), torch.addcmul(nz, bulge, lz**3)
     n = torch.stack([nx * c - ny * s, nx * s + ny * c, nz])
     n *= (n * n).sum(0).rsqrt_()
     colour, emitted, mirror = _small(torch.stack([red, green, blue]), material, face, lx, ly, lz, p0, p1, round_, look)
+    tiles = (material == Material.ROOF).float() * dashes(z, 0.33, 0.07, size)
+    colour *= 1 - 0.35 * tiles
     return Finish(colour, emitted, mirror, n, torch.ones_like(lz))
 
 
@@ -177,7 +193,7 @@ def _facade(along, z, half, seed, bay, aside, size, facing, albedo, look: Look, 
         on = torch.lerp(on, 0.35 + 0.65 * (lit < 0.5), shop)
         warm = torch.stack([torch.ones_like(lit), 0.62 + 0.3 * lit, 0.25 + 0.5 * lit])
         emitted = warm * (on * window * (0.34 if look.time == "night" else 0.28))
-    return colour, emitted, 0.25 * window
+    return colour, emitted, 0.6 * window
 
 
 def _small(albedo, material, face, lx, ly, lz, p0, p1, round_, look: Look) -> tuple[Tensor, Tensor, Tensor]:
@@ -186,11 +202,13 @@ def _small(albedo, material, face, lx, ly, lz, p0, p1, round_, look: Look) -> tu
     side, front, back = face > 1.5, face < 0.5, (face > 0.5) & (face < 1.5)
     glass = cabin & (lz > -0.8) & (lz < 0.8) & (~side | ((lx.abs() - 0.05).abs() > 0.05))  # between the posts
     lamp = paint & (ly.abs() > 0.55) & (ly.abs() < 0.95) & (lz > 0.1) & (lz < 0.7)
+    hub = ((material == Material.WHEEL) & (lx * lx + lz * lz < 0.2)).float()
     head, tail = (lamp & front & (p1 < 0.5)).float(), (lamp & back).float()
     sill = (paint & (lz < -0.72)).float()
     plate = (paint & ~side & (ly.abs() < 0.26) & ((lz + 0.3).abs() < 0.16) & (p1 < 0.5)).float()
-    colour = mix(mix(mix(mix(mix(albedo, _GLASS, glass.float()), _DARK, sill), _PLATE, plate), (0.7, 0.7, 0.68), head),
-                 (0.35, 0.01, 0.01), tail)  # fmt: skip
+    colour = albedo
+    for what, where in ((_GLASS, glass.float()), (_DARK, sill), (_PLATE, plate), (_HUB, hub), (_LENS, head), (_RED, tail)):
+        colour = mix(colour, what, where)
     power = 0.0 if not look.lights else 1.0 if look.time == "night" else 0.6
     beam, red = albedo.new_tensor([2.6, 2.5, 2.2])[:, None], albedo.new_tensor([0.9, 0.03, 0.02])[:, None]
     emitted = beam * (head * power) + red * (tail * (power + 1.5 * p0))
@@ -199,4 +217,4 @@ def _small(albedo, material, face, lx, ly, lz, p0, p1, round_, look: Look) -> tu
     emitted += albedo.new_tensor(_SIGNAL_COLOURS).T.index_select(1, row.long()) * (1.8 * lit)
     if look.lights and look.time != "day":
         emitted += albedo.new_tensor([3.0, 2.4, 1.5])[:, None] * (material == Material.LAMP)
-    return colour, emitted, 0.3 * glass + 0.06 * paint
+    return colour, emitted, 0.75 * glass + 0.28 * ((paint | cabin) & ~glass)

@@ -49,6 +49,8 @@ class Material(IntEnum):
     FOLIAGE = 4
     SIGNAL = 5  # a traffic light's head; param 0 is its phase: 0 red, 1 amber, 2 green
     LAMP = 6  # glows at night
+    WHEEL = 7
+    ROOF = 8  # tiled
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _vehicle(
         for x0, x1, z0, z1, taper, m in body
     ]
     rows += [
-        shape((x, y, wheel_m), (wheel_m, 0.13, wheel_m), _RUBBER, ellipsoid=True, semantic=semantic)
+        shape((x, y, wheel_m), (wheel_m, 0.13, wheel_m), _RUBBER, ellipsoid=True, material=Material.WHEEL, semantic=semantic)
         for x in wheels_x
         for y in (-width / 2 + 0.1, width / 2 - 0.1)
     ]
@@ -284,16 +286,16 @@ def tree(rng: np.random.Generator, x: float, y: float) -> list[tuple]:
     green = np.array([0.11, 0.2, 0.055]) * rng.uniform(0.7, 1.25) * np.array([rng.uniform(0.75, 1.5), 1, 1])
     leaf = dict(material=Material.FOLIAGE, semantic=Semantic.VEGETATION)
     trunk = shape((x, y, height * 0.2), (0.14, 0.14, height * 0.2), (0.12, 0.08, 0.05), semantic=Semantic.VEGETATION)
-    if rng.random() < 0.25:
-        r = height * 0.2
-        return [
-            trunk,
-            shape((x, y, height * 0.6), (r, r, height * 0.45), tuple(green * 0.7), taper=(0.96, 0.96, 0.96), **leaf),
+    if rng.random() < 0.25:  # a conifer: tiers of branches
+        r, tiers = height * rng.uniform(0.22, 0.3), np.linspace(0, 1, 5)
+        return [trunk] + [
+            shape((x, y, height * (0.28 + 0.66 * t)), (w, w, height * 0.13), tuple(green * (0.5 + 0.25 * t)), ellipsoid=True, **leaf)
+            for t, w in zip(tiers, r * (1 - 0.85 * tiers), strict=True)
         ]
     r = height * rng.uniform(0.22, 0.32)
     crown = [shape((x, y, height * 0.66), (r, r, height * 0.34), tuple(green), ellipsoid=True, **leaf)]
-    for angle in rng.uniform(0, 2 * np.pi) + np.array([0, 2.2, 4.1]):
-        centre = (x + 0.6 * r * np.cos(angle), y + 0.6 * r * np.sin(angle), height * rng.uniform(0.5, 0.65))
-        q = r * rng.uniform(0.6, 0.8)
-        crown.append(shape(centre, (q, q, q * 0.85), tuple(green * rng.uniform(0.85, 1.1)), ellipsoid=True, **leaf))
+    for angle in rng.uniform(0, 2 * np.pi) + np.array([0, 1.7, 3.1, 4.6]):
+        centre = (x + 0.65 * r * np.cos(angle), y + 0.65 * r * np.sin(angle), height * rng.uniform(0.48, 0.78))
+        q = r * rng.uniform(0.5, 0.8)
+        crown.append(shape(centre, (q, q, q * 0.8), tuple(green * rng.uniform(0.8, 1.15)), ellipsoid=True, **leaf))
     return [trunk, *crown]

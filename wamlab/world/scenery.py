@@ -99,6 +99,7 @@ def _buildings(rows: list[tuple], road_map: RoadMap, i: int, side: int, edge: fl
                     roof,
                     yaw=pose[2],
                     taper=(0.0, 0.0, 1.0),
+                    material=Material.ROOF,
                 )
             )
         elif rng.random() < 0.5:

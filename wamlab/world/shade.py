@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from wamlab.world.air import bloom, colours_of, in_haze, sky, streaks, to_srgb
-from wamlab.world.ground import Ground, sample_map, surface
-from wamlab.world.objects import Shapes, by_group, finish
+from wamlab.world.ground import Ground, Surface, sample_map, surface
+from wamlab.world.objects import Finish, Shapes, by_group, finish
 from wamlab.world.raster import Visible
 from wamlab.world.shadow import moving_shadows
 from wamlab.world.texture import norm, take
@@ -92,6 +92,7 @@ def shade(
         colour.index_copy_(1, on_ground, rgb)
         semantic.index_copy_(0, on_ground, classes)
     image = colour.view(3, b, h, w)
+    _soften(image, visible.shape)
     if spill is not None:
         image += spill
     if rain is not None:
@@ -136,8 +137,13 @@ def _ground(pixel, flat_w, colour, ground: Ground, look, lights, view: View, cas
         irradiance += _artificial(s.lamp * (1 - 0.5 * contact) * strength, beam)
     rgb = albedo * irradiance
     if look.wetness > 0:
-        rgb += _reflection(colour, pixel, down / length, 0.25 + 0.45 * s.asphalt, look, view)
+        rgb += _reflection(colour, pixel, down / length, _puddles(s), look, view)
     return in_haze(rgb, depth * length, look, lights)[0], s.semantic
+
+
+def _puddles(s: Surface) -> Tensor:
+    """How much wet ground mirrors, (P,): water stands where the carriageway is low."""
+    return 0.2 + s.asphalt * (0.35 + 0.45 * ((s.tone - 0.2) * 2).clamp_(0, 1))
 
 
 def _objects(pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, lights, view: View) -> tuple[Tensor, Tensor]:
@@ -146,7 +152,7 @@ def _objects(pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, 
     point = torch.addcmul(position, ray, depth)
     length = norm(norm(ray[0], ray[1]), ray[2])
     down, ray = -ray[2], ray / length
-    made = finish(shapes, kind, counts, point, ray, depth / view.focal_px, look, ground.noise, ground.random)
+    made = finish(shapes, kind, counts, point, ray, depth / view.focal_px, look, ground.textures, ground.random)
     nz, wz = made.normal[2], point[2]
     sun, lamplight = sample_map(ground.map[:2], point[0], point[1])
     low = (1 - wz / 6).clamp_(0, 1)
@@ -160,10 +166,35 @@ def _objects(pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, 
         beam = _headlights(_aside(pixel, view), down, depth, look) * facing
         irradiance += _artificial(lamplight * strength, beam)
     rgb = made.albedo * irradiance
-    rgb += (0.6 * lights["horizon"] + 0.4 * lights["zenith"]) * made.mirror
+    rgb += _sky_on(made, ray, lights)
     rgb, clear = in_haze(rgb, depth * length, look, lights)
     emitted = made.emitted * clear.clamp_(min=0.05).sqrt_()
     return rgb.add_(emitted), emitted
+
+
+def _sky_on(made: Finish, ray: Tensor, lights: dict[str, Tensor]) -> Tensor:
+    """(3, P) sky, or the street below it, that polished things mirror: more at grazing angles (Schlick 1994)."""
+    cosine = -(made.normal * ray).sum(0).clamp_(max=0)
+    up = torch.addcmul(ray[2], cosine, made.normal[2], value=2)  # of the mirrored ray
+    share = made.mirror * torch.add(0.05, (1 - cosine).pow_(4), alpha=0.75)
+    sky = torch.lerp(lights["horizon"], lights["zenith"], (up * 2).clamp_(0, 1))
+    street = 0.12 * (lights["ambient"] + lights["sunlight"] * lights["sun"][2].clamp(min=0))
+    return torch.lerp(street, sky, (up * 8 + 0.5).clamp_(0, 1)).mul_(share)
+
+
+def _soften(image: Tensor, shape: Tensor) -> Tensor:
+    """Blend pixels (3, B, H, W) along the outlines of shapes (B, H, W) with their neighbours: one ray a pixel leaves stairs."""
+    b, h, w = shape.shape
+    edge = torch.zeros(b, h, w, dtype=torch.bool, device=shape.device)
+    across, down = shape[:, :, 1:] != shape[:, :, :-1], shape[:, 1:] != shape[:, :-1]
+    for part, differs in ((edge[:, :, 1:], across), (edge[:, :, :-1], across), (edge[:, 1:], down), (edge[:, :-1], down)):
+        part.logical_or_(differs)
+    edge[:, :: h - 1], edge[:, :, :: w - 1] = False, False
+    pixel = torch.nonzero(edge.view(-1))[:, 0]
+    flat = image.view(3, -1)
+    around = sum(flat.index_select(1, pixel + step) for step in (-w, -1, 1, w))
+    flat.index_copy_(1, pixel, flat.index_select(1, pixel).mul_(0.5).add_(around, alpha=0.125))
+    return image
 
 
 def _reflection(colour: Tensor, pixel: Tensor, slope: Tensor, puddle: Tensor, look: Look, view: View) -> Tensor:
