@@ -84,20 +84,23 @@ def rasterize(
     # the nearest (largest) inverse depth and its shape in one integer: the bits of a positive float are ordered as it is
     best = w_ground.view(torch.int32).reshape(-1).long() << 32
     first = ~c.ellipsoid & (c.tall > _OCCLUDER_M) & (c.low[:, 2] < _OCCLUDES_WITHIN_M)
-    _draw(c[torch.nonzero(first)[:, 0]], best, image)
-    rest = c[torch.nonzero(~first)[:, 0]]
-    nearest = (best >> 32).int().view(torch.float32).view(w_ground.shape)
-    _draw(rest[torch.nonzero(_may_show(rest, nearest, image))[:, 0]], best, image)
+    _put(best, *_boxes(c[torch.nonzero(first)[:, 0]], image))
+    shown = _may_show(c, _depth(best).view(w_ground.shape), image) & ~first
+    _put(best, *_boxes(c[torch.nonzero(shown & ~c.ellipsoid)[:, 0]], image))
+    outside = (c.origin * c.origin).sum(-1) > 1
+    _put(best, *_balls(c[torch.nonzero(shown & c.ellipsoid & outside)[:, 0]], image))
     shape = (best & 0xFFFFFFFF) - 1
-    return Visible(shape.view(w_ground.shape), (best >> 32).int().view(torch.float32).view(w_ground.shape))
+    return Visible(shape.view(w_ground.shape), _depth(best).view(w_ground.shape))
 
 
-def _draw(c: Candidates, best: Tensor, image: tuple[float, int, int]) -> None:
-    """Put the pixels of the candidates into `best` (B * H * W,) where they are nearest."""
-    boxes, balls = c[torch.nonzero(~c.ellipsoid)[:, 0]], c[torch.nonzero(c.ellipsoid)[:, 0]]
-    for shape, pixel, w in (_boxes(boxes, image), _balls(balls, image)):
-        w = torch.add(w, (w > 1 / _NEAR_M).float(), alpha=-_FAR)  # negative numbers never win
-        best.scatter_reduce_(0, pixel, (w.view(torch.int32).long() << 32).add_(shape).add_(1), "amax")
+def _put(best: Tensor, shape: Tensor, pixel: Tensor, w: Tensor) -> None:
+    """Write pixels (P,) into `best` (B * H * W,) where they are nearest."""
+    w = torch.add(w, (w > 1 / _NEAR_M).float(), alpha=-_FAR)  # negative numbers never win
+    best.scatter_reduce_(0, pixel, (w.view(torch.int32).long() << 32).add_(shape).add_(1), "amax")
+
+
+def _depth(best: Tensor) -> Tensor:
+    return (best >> 32).int().view(torch.float32)
 
 
 def _may_show(c: Candidates, w: Tensor, image: tuple[float, int, int]) -> Tensor:
@@ -206,23 +209,17 @@ def pixel_runs(left: Tensor, right: Tensor, focal_px: float, width: int) -> tupl
 def _boxes(c: Candidates, image: tuple[float, int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Covered pixels of boxes: shape, flat pixel, inverse depth, each (P,)."""
     planes, facing = _planes(c)
-    outside = torch.nonzero(facing.any(1))[:, 0]
-    c, planes, facing = c[outside], planes.index_select(0, outside), facing.index_select(0, outside)
     m, row, v = _rows(c, image)
     near_u, near_1 = _along_row(_slots(planes, facing, _FAR), m, v)  # (K, R): w = slope * u + level
     far_u, far_1 = _along_row(_slots(planes, ~facing, 0.0), m, v)
-    edge = (image[1] / 2 + 1) / image[0]
-    whole = torch.full_like(v, -edge), torch.full_like(v, edge)
-    for k in range(len(near_u)):  # in front of the camera, and in front of every plane on the far side
-        whole = _where(whole, near_u[k], -near_1[k])
-        for j in range(len(far_u)):
-            whole = _where(whole, near_u[k] - far_u[j], far_1[j] - near_1[k])
-    faces = []
-    for k in range(len(near_u)):  # a box is seen where the last of its planes is entered
-        face = whole
-        for j in range(len(near_u)):
-            face = face if j == k else _where(face, near_u[j] - near_u[k], near_1[k] - near_1[j])
-        faces.append(face)
+    edge = torch.full_like(v, (image[1] / 2 + 1) / image[0])
+    # in front of every plane on the far side and of the camera; and a box is seen where the last of its planes is entered
+    far_u, far_1 = (torch.cat([far, torch.zeros_like(v)[None]]) for far in (far_u, far_1))
+    left, right = _where(near_u[:, None] - far_u, far_1 - near_1[:, None], -edge, edge)
+    own = torch.eye(len(near_u), device=v.device)[:, :, None]
+    faces = [
+        _where(near_u - near_u[k], near_1[k] - near_1 - own[k], left, right) for k in range(len(near_u))
+    ]
     left, right = (torch.cat(side) for side in zip(*faces, strict=True))
     line, column = pixel_runs(left, right, image[0], image[1])
     u = (column + (0.5 - image[1] / 2)) * (1 / image[0])
@@ -231,13 +228,12 @@ def _boxes(c: Candidates, image: tuple[float, int, int]) -> tuple[Tensor, Tensor
     return shape, start + column, torch.addcmul(level, slope, u)
 
 
-def _where(interval: tuple[Tensor, Tensor], slope: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-    """The part of each interval in which slope * u >= level."""
+def _where(slope: Tensor, level: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The part of intervals (R,) in which slope * u >= level for all conditions (..., R)."""
     slope = slope + 1e-20
-    rising = (slope > 0).float().mul_(2 * _FAR)
-    root = (level / slope).clamp_(-_FAR, _FAR)
-    left = torch.maximum(interval[0], root + (rising - 2 * _FAR))
-    return left, torch.minimum(interval[1], root.add_(rising))
+    falling = (slope <= 0).float().mul_(-2 * _FAR)
+    root, falling = (level / slope).clamp_(-_FAR, _FAR).flatten(0, -2), falling.flatten(0, -2)
+    return torch.maximum(left, (root + falling).amax(0)), torch.minimum(right, root.add_(falling + 2 * _FAR).amin(0))
 
 
 def _along_row(w: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -248,7 +244,6 @@ def _along_row(w: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 def _balls(c: Candidates, image: tuple[float, int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Covered pixels of the ellipsoids. With the ray o + t d in unit coordinates, w = (-b + sqrt(disc)) / k, and disc is quadratic in u."""
-    c = c[torch.nonzero((c.origin * c.origin).sum(-1) > 1)[:, 0]]
     d, o = c.ray, c.origin
     k = (o * o).sum(-1) - 1
     m, row, v = _rows(c, image)

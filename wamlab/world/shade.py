@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wamlab.world.air import bloom, colours_of, in_haze, sky, streaks, to_srgb
@@ -73,8 +74,7 @@ def shade(
     above = torch.nonzero(no_shape & (flat_w <= 0))[:, 0]
 
     colour, spill = torch.zeros(3, b * h * w, device=flat_w.device), None
-    semantic = torch.zeros(b * h * w, dtype=torch.uint8, device=flat_w.device)
-    instance = torch.zeros(b * h * w, dtype=torch.int32, device=flat_w.device)
+    semantic, instance = (F.pad(t, (1, 0)).index_select(0, shape + 1) for t in (shapes.semantic, shapes.instance))
 
     colour.index_copy_(1, above, sky(view.rays[0].index_select(1, above), look, lights, ground.noise))
     if len(hit):
@@ -85,8 +85,6 @@ def shade(
         colour.index_copy_(1, hit, rgb)
         if look.lights:
             spill = bloom(emitted, hit, b, h, w)
-        semantic.index_copy_(0, hit, shapes.semantic.index_select(0, kind))
-        instance.index_copy_(0, hit, shapes.instance.index_select(0, kind))
     if len(on_ground):
         rgb, classes = _ground(on_ground, flat_w, colour, ground, look, lights, view, casters)
         colour.index_copy_(1, on_ground, rgb)

@@ -94,8 +94,8 @@ def line(x: Tensor, width: float, footprint: Tensor) -> Tensor:
 
 def dashes(x: Tensor, period: float, on: float | Tensor, footprint: Tensor) -> Tensor:
     """Share of the footprint covered by dashes of length `on` repeated with this period."""
-    half = footprint / (2 * period)
-    high, low = torch.add(x / period, half), torch.sub(x / period, half)
+    half, x = footprint * (0.5 / period), x * (1 / period)
+    high, low = x + half, x - half
     share, top, bottom = on / period, high.floor(), low.floor()
     covered = (top - bottom).mul_(share) + high.sub_(top).clamp_(max=share) - low.sub_(bottom).clamp_(max=share)
     return covered / half.mul_(2)
