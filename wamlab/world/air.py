@@ -64,7 +64,10 @@ def streaks(b: int, h: int, w: int, phase: Tensor) -> Tensor:
 
 
 def to_srgb(linear: Tensor, exposure: float) -> Tensor:
-    """Linear light times exposure -> sRGB bytes, highlights rolled off. By table: 12 bits of the square root are finer than a byte everywhere."""
+    """Linear light times exposure -> sRGB bytes, highlights rolled off.
+
+    By table: 12 bits of the square root are finer than a byte everywhere.
+    """
     grid = torch.linspace(0, 1, 4096, device=linear.device) ** 2 * 8.0
     c = (grid * (1 + grid / 6.25) / (1 + grid) * 1.35).clamp(max=1)
     table = torch.where(c <= 0.0031308, 12.92 * c, 1.055 * c.clamp(min=1e-6) ** (1 / 2.4) - 0.055)

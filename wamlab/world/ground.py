@@ -1,10 +1,9 @@
-"""The ground: which road a point lies on, and what it looks like there. Analytic, so markings stay sharp and antialiased at any distance."""
+"""The ground: which road a point lies on, and what it looks like there. Analytic, so markings stay sharp at any distance."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -28,7 +27,8 @@ class Ground:
     Attributes:
         cells: (9, rows * columns), one column a cell of `CELL_M / _FINE` metres: a point on the centreline of the nearest road
             (x, y, cosine, sine, curvature, s), that road's index, and the crossing next on it: s, half-extent.
-        second: (rows * columns,) column of `others` where another road is near, else 0. others: (6, n) x, y, cosine, sine, curvature, half width.
+        second: (rows * columns,) column of `others` where another road is near, else 0.
+        others: (6, n) a point on that road's centreline (x, y, cosine, sine, curvature), its half width.
         roads: (3, R): half width, lanes' width on each side, has it pavements. profile: see `profiles`; strips: N of it.
         map: (3, rows, columns) at `LIGHTMAP_M`: sunlight, lamplight, and how the ground's tone varies (mean 0, deviation 1).
         textures: see `ground_textures`. noise: (256 * 256,) flat tile. random: (65536,) uniform in 0..1.
@@ -108,7 +108,9 @@ def _cells(road_map: RoadMap) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     )
     half = np.array([r.half_width_m for r in road_map.roads])
 
-    def foot(x: np.ndarray, y: np.ndarray, road: np.ndarray, i: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def foot(
+        x: np.ndarray, y: np.ndarray, road: np.ndarray, i: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The sample nearest to each point (its number on the road and its row of `line`), and the distance to the kerb."""
         px, py, c, s, kappa = line[first[road] + i].T
         dx, dy = x - px, y - py
@@ -138,7 +140,8 @@ def _cells(road_map: RoadMap) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
 def sample_map(layers: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Bilinear lookup of (C, rows, columns) layers at `LIGHTMAP_M` at points (P,): (C, P)."""
     rows, columns = layers.shape[1:]
-    grid = torch.stack([x * (2 / (columns * LIGHTMAP_M)) - 1, y * (2 / (rows * LIGHTMAP_M)) - 1], -1)
+    grid = torch.complex(x * (2 / (columns * LIGHTMAP_M)) - 1, y * (2 / (rows * LIGHTMAP_M)) - 1)
+    grid = torch.view_as_real(grid)  # (P, 2), several times faster than torch.stack(..., -1)
     return F.grid_sample(layers[None], grid[None, None], align_corners=False, padding_mode="border")[0, :, 0]
 
 

@@ -13,7 +13,7 @@ from wamlab.world.texture import Pyramid, dashes, mix
 from wamlab.world.weather import Look
 
 _GLASS, _DARK, _PLATE = (0.012, 0.014, 0.018), (0.02, 0.02, 0.022), (0.55, 0.55, 0.5)
-_HUB, _LENS, _RED = (0.16, 0.16, 0.17), (0.7, 0.7, 0.68), (0.35, 0.01, 0.01)
+_PANE, _HUB, _LENS, _RED = (0.03, 0.04, 0.055), (0.16, 0.16, 0.17), (0.7, 0.7, 0.68), (0.35, 0.01, 0.01)
 _SIGNAL_COLOURS = ((1.0, 0.05, 0.03), (1.0, 0.55, 0.05), (0.05, 1.0, 0.35))
 _BODY = (Material.PAINT + Material.CABIN) / 2  # a vehicle's body is one or the other
 _BULGE = 0.45
@@ -45,11 +45,26 @@ class Shapes:
         wall = (p.material == Material.FACADE) & ~p.ellipsoid
         leaf = (p.material == Material.FOLIAGE) & p.ellipsoid
         group = np.where(wall, _WALL, np.where(leaf, _LEAF, _OTHER)).astype(np.uint8)
-        columns = (p.centre, p.half, p.yaw, p.taper, p.ellipsoid, p.semantic.astype(np.uint8), p.instance.astype(np.int32), group, _columns(p))
+        columns = (
+            p.centre,
+            p.half,
+            p.yaw,
+            p.taper,
+            p.ellipsoid,
+            p.semantic.astype(np.uint8),
+            p.instance.astype(np.int32),
+            group,
+            _columns(p),
+        )
         return Shapes(*(torch.as_tensor(column, device=device) for column in columns))
 
     def __add__(self, other: Shapes) -> Shapes:
-        return Shapes(*(torch.cat([getattr(self, f.name), getattr(other, f.name)], -1 if f.name == "table" else 0) for f in fields(self)))
+        return Shapes(
+            *(
+                torch.cat([getattr(self, f.name), getattr(other, f.name)], -1 if f.name == "table" else 0)
+                for f in fields(self)
+            )
+        )
 
 
 def _columns(p: Primitives) -> np.ndarray:
@@ -63,8 +78,8 @@ def _columns(p: Primitives) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Finish:
-    """What pixels on shapes (P,) are made of: albedo (3, P), emitted light (3, P), how polished they are (P,) in 0..1, unit normal (3, P), and
-    whether they see the light map's shadow (P,): walls and trees would stand in their own."""
+    """What pixels on shapes (P,) are made of: albedo and emitted light (3, P), how polished they are (P,) in 0..1, unit normal (3, P),
+    and whether they see the light map's shadow (P,): walls and trees would stand in their own."""
 
     albedo: Tensor
     emitted: Tensor
@@ -81,7 +96,15 @@ def by_group(shapes: Shapes, kind: Tensor) -> tuple[Tensor, list[int]]:
 
 
 def finish(
-    shapes: Shapes, kind: Tensor, counts: list[int], point: Tensor, ray: Tensor, size: Tensor, look: Look, textures: Pyramid, random: Tensor
+    shapes: Shapes,
+    kind: Tensor,
+    counts: list[int],
+    point: Tensor,
+    ray: Tensor,
+    size: Tensor,
+    look: Look,
+    textures: Pyramid,
+    random: Tensor,
 ) -> Finish:
     """Colour of shapes before light falls on them.
 
@@ -141,13 +164,17 @@ def _leaves(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tenso
 
 def _others(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor, look: Look) -> Finish:
     """Vehicles, people, roofs, posts: boxes that may lean in, and ellipsoids."""
-    (ax, bx, ox, ay, by, oy, hx, hy, hz, c, s, red, green, blue, cz, p0, p1, tf, tb, ts, material, round_) = table.index_select(1, kind)
+    (ax, bx, ox, ay, by, oy, hx, hy, hz, c, s, red, green, blue, cz, p0, p1, tf, tb, ts, material, round_) = (
+        table.index_select(1, kind)
+    )
     x, y, z = point
     lx, ly = torch.addcmul(ox, ax, x).addcmul_(bx, y), torch.addcmul(oy, ay, x).addcmul_(by, y)
     lz = (z - cz).div_(hz)
     up = lz * 0.5 + 0.5
     best, face = torch.addcmul(lx, tf, up) - 1, torch.zeros_like(lx)
-    for k, distance in enumerate((tb * up - lx - 1, ly.abs() + ts * up - 1, up - 1, -up), 1):  # front, back, side, top, bottom
+    for k, distance in enumerate(
+        (tb * up - lx - 1, ly.abs() + ts * up - 1, up - 1, -up), 1
+    ):  # front, back, side, top, bottom
         face += (distance > best).float().mul_(k - face)
         best = torch.maximum(best, distance)
     front, back, side, top, bottom = ((face == k).float() for k in range(5))
@@ -157,7 +184,9 @@ def _others(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tenso
     ny = torch.lerp(side, ly, round_).div_(hy)
     nz = torch.lerp(top - bottom + lean, lz, round_).div_(hz)
     # sheet metal is rounded: its normals lean outwards towards the edges
-    bulge = (((material - _BODY).abs() < 0.75).float() * _BULGE).mul_(1 - round_).mul_((nx * nx + ny * ny + nz * nz).sqrt())
+    bulge = (
+        (((material - _BODY).abs() < 0.75).float() * _BULGE).mul_(1 - round_).mul_((nx * nx + ny * ny + nz * nz).sqrt())
+    )
     nx, ny, nz = torch.addcmul(nx, bulge, lx**3), torch.addcmul(ny, bulge, ly**3), torch.addcmul(nz, bulge, lz**3)
     n = torch.stack([nx * c - ny * s, nx * s + ny * c, nz])
     n *= (n * n).sum(0).rsqrt_()
@@ -167,7 +196,9 @@ def _others(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tenso
     return Finish(colour, emitted, mirror, n, torch.ones_like(lz))
 
 
-def _facade(along, z, half, seed, bay, aside, size, facing, albedo, look: Look, random: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _facade(
+    along, z, half, seed, bay, aside, size, facing, albedo, look: Look, random: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Windows: bays of `bay` metres, storeys of about 3 m, shop windows below; `seed` decides their proportions and which are lit."""
     storey_m = 2 * half / torch.floor(2 * half / 3.0).clamp_(min=1)
     u, v, fu, fv = along / bay + 0.5, z / storey_m, size / (facing * bay), size / storey_m
@@ -185,7 +216,7 @@ def _facade(along, z, half, seed, bay, aside, size, facing, albedo, look: Look, 
     tone = 1 - 0.22 * band - 0.2 * shop + (0.75 * style - 0.3) * frame
     wall = albedo * tone.mul_(0.82 + 0.18 * (z / 4).clamp_(max=1))  # the foot of a wall is darker
     blind = (lit * 7).frac_() * 0.16
-    colour = mix(wall, torch.stack([0.03 + blind, 0.04 + blind, 0.055 + blind]), window)
+    colour = mix(wall, wall.new_tensor(_PANE)[:, None] + blind, window)
     emitted = torch.zeros_like(wall)
     if look.lights:
         share = {"night": 0.42, "dusk": 0.3, "day": 0.1}[look.time]
@@ -207,7 +238,14 @@ def _small(albedo, material, face, lx, ly, lz, p0, p1, round_, look: Look) -> tu
     sill = (paint & (lz < -0.72)).float()
     plate = (paint & ~side & (ly.abs() < 0.26) & ((lz + 0.3).abs() < 0.16) & (p1 < 0.5)).float()
     colour = albedo
-    for what, where in ((_GLASS, glass.float()), (_DARK, sill), (_PLATE, plate), (_HUB, hub), (_LENS, head), (_RED, tail)):
+    for what, where in (
+        (_GLASS, glass.float()),
+        (_DARK, sill),
+        (_PLATE, plate),
+        (_HUB, hub),
+        (_LENS, head),
+        (_RED, tail),
+    ):
         colour = mix(colour, what, where)
     power = 0.0 if not look.lights else 1.0 if look.time == "night" else 0.6
     beam, red = albedo.new_tensor([2.6, 2.5, 2.2])[:, None], albedo.new_tensor([0.9, 0.03, 0.02])[:, None]

@@ -158,7 +158,14 @@ def _vehicle(
         for x0, x1, z0, z1, taper, m in body
     ]
     rows += [
-        shape((x, y, wheel_m), (wheel_m, 0.13, wheel_m), _RUBBER, ellipsoid=True, material=Material.WHEEL, semantic=semantic)
+        shape(
+            (x, y, wheel_m),
+            (wheel_m, 0.13, wheel_m),
+            _RUBBER,
+            ellipsoid=True,
+            material=Material.WHEEL,
+            semantic=semantic,
+        )
         for x in wheels_x
         for y in (-width / 2 + 0.1, width / 2 - 0.1)
     ]
@@ -289,7 +296,13 @@ def tree(rng: np.random.Generator, x: float, y: float) -> list[tuple]:
     if rng.random() < 0.25:  # a conifer: tiers of branches
         r, tiers = height * rng.uniform(0.22, 0.3), np.linspace(0, 1, 5)
         return [trunk] + [
-            shape((x, y, height * (0.28 + 0.66 * t)), (w, w, height * 0.13), tuple(green * (0.5 + 0.25 * t)), ellipsoid=True, **leaf)
+            shape(
+                (x, y, height * (0.28 + 0.66 * t)),
+                (w, w, height * 0.13),
+                tuple(green * (0.5 + 0.25 * t)),
+                ellipsoid=True,
+                **leaf,
+            )
             for t, w in zip(tiers, r * (1 - 0.85 * tiers), strict=True)
         ]
     r = height * rng.uniform(0.22, 0.32)

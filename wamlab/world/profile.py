@@ -13,7 +13,12 @@ from wamlab.world.road import Road
 STRIP_M = 1 / 128
 CHANNELS = 7  # red, green, blue without paint; unbroken paint; broken paint; share of carriageway; share of pavement
 YELLOW_WITHIN_M = 0.6  # of the centreline paint is yellow
-_ASPHALT, _STONE, _KERB, _GUTTER = (0.088, 0.088, 0.091), (0.29, 0.285, 0.272), (0.4, 0.395, 0.385), (0.125, 0.123, 0.118)
+_ASPHALT, _STONE, _KERB, _GUTTER = (
+    (0.088, 0.088, 0.091),
+    (0.29, 0.285, 0.272),
+    (0.4, 0.395, 0.385),
+    (0.125, 0.123, 0.118),
+)
 _LINE_M = 0.13
 
 

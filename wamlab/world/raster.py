@@ -119,7 +119,9 @@ def _may_show(c: Candidates, w: Tensor, image: tuple[float, int, int]) -> Tensor
         (x0, y0), (x1, y1) = (first / size).long().T, (end / size).long().T
         fits = (x1 - x0 <= 1) & (y1 - y0 <= 1)
         y0, y1 = c.frame * tile.shape[1] + y0, c.frame * tile.shape[1] + y1
-        corners = torch.stack([y0 * tile.shape[2] + x0, y0 * tile.shape[2] + x1, y1 * tile.shape[2] + x0, y1 * tile.shape[2] + x1])
+        corners = torch.stack(
+            [y0 * tile.shape[2] + x0, y0 * tile.shape[2] + x1, y1 * tile.shape[2] + x0, y1 * tile.shape[2] + x1]
+        )
         covered = tile.reshape(-1).index_select(0, corners.reshape(-1)).view(4, -1).amin(0)
         hidden |= fits & (covered * near > 1.001)
         if max(tile.shape[1:]) == 1:
@@ -161,7 +163,9 @@ def _candidates(centre, half, yaw, taper, ellipsoid, frame, position, rotation, 
 def _planes(c: Candidates) -> tuple[Tensor, Tensor]:
     """The six planes of each box as inverse depths: w = W · (u, v, 1), (M, 6, 3), and which of them face the camera, (M, 6)."""
     front, back, side = c.taper.T[..., None]
-    x, y, t = torch.cat([c.ray, c.origin[:, :, None]], 2).unbind(1)  # (M, 4): coefficients of u, v, 1, and the camera's own coordinate
+    x, y, t = torch.cat([c.ray, c.origin[:, :, None]], 2).unbind(
+        1
+    )  # (M, 4): coefficients of u, v, 1, and the camera's own coordinate
     t = 0.5 * t  # a plane leans by its taper times the height t in 0..1
     t[:, 3] += 0.5
     plane = torch.stack([x + front * t, back * t - x, y + side * t, side * t - y, t, -t], 1)
@@ -217,9 +221,7 @@ def _boxes(c: Candidates, image: tuple[float, int, int]) -> tuple[Tensor, Tensor
     far_u, far_1 = (torch.cat([far, torch.zeros_like(v)[None]]) for far in (far_u, far_1))
     left, right = _where(near_u[:, None] - far_u, far_1 - near_1[:, None], -edge, edge)
     own = torch.eye(len(near_u), device=v.device)[:, :, None]
-    faces = [
-        _where(near_u - near_u[k], near_1[k] - near_1 - own[k], left, right) for k in range(len(near_u))
-    ]
+    faces = [_where(near_u - near_u[k], near_1[k] - near_1 - own[k], left, right) for k in range(len(near_u))]
     left, right = (torch.cat(side) for side in zip(*faces, strict=True))
     line, column = pixel_runs(left, right, image[0], image[1])
     u = (column + (0.5 - image[1] / 2)) * (1 / image[0])

@@ -11,9 +11,9 @@ from torch import Tensor
 from wamlab.world.camera import Camera
 from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, REAR_AXLE_TO_CENTRE_M
 from wamlab.world.ground import make_ground
+from wamlab.world.objects import Shapes
 from wamlab.world.primitives import Material, Primitives, Semantic, build, place, place_each, shape, vehicle_templates
 from wamlab.world.raster import rasterize
-from wamlab.world.objects import Shapes
 from wamlab.world.shade import View, shade
 from wamlab.world.simulation import State, World
 from wamlab.world.traffic import signal
@@ -120,7 +120,9 @@ class Renderer:
             i = np.flatnonzero(near & (distance < 45))
             casts = np.concatenate([pose[i], agents.size_m[i] / np.array([2, 2, 1])], 1)
         own = np.array([[*_centre(ego), EGO_LENGTH_M / 2, EGO_WIDTH_M / 2, 1.4]])
-        phase = [signal(state.time_s, crossing, group, self.world.signal_offsets) for *_, crossing, group in self.signals]
+        phase = [
+            signal(state.time_s, crossing, group, self.world.signal_offsets) for *_, crossing, group in self.signals
+        ]
         heads = replace(self.heads, param=np.column_stack([phase, np.zeros(len(phase))]))
         return Primitives.concatenate([bodies, heads]), np.concatenate([casts, own])
 

@@ -17,6 +17,7 @@ from wamlab.world.shadow import moving_shadows
 from wamlab.world.texture import norm, take
 from wamlab.world.weather import Look
 
+_LOW_HAZE_M = 400.0  # air near the ground is thicker: at this distance twice as thick as elsewhere
 _SMEAR_PX = (-3, 1, 5)  # rows that a wet road mixes
 
 
@@ -136,7 +137,8 @@ def _ground(pixel, flat_w, colour, ground: Ground, look, lights, view: View, cas
     rgb = albedo * irradiance
     if look.wetness > 0:
         rgb += _reflection(colour, pixel, down / length, _puddles(s), look, view)
-    return in_haze(rgb, depth * length, look, lights)[0], s.semantic
+    distance = depth * length
+    return in_haze(rgb, distance * (1 + distance / _LOW_HAZE_M), look, lights)[0], s.semantic
 
 
 def _puddles(s: Surface) -> Tensor:
@@ -144,7 +146,9 @@ def _puddles(s: Surface) -> Tensor:
     return 0.2 + s.asphalt * (0.35 + 0.45 * ((s.tone - 0.2) * 2).clamp_(0, 1))
 
 
-def _objects(pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, lights, view: View) -> tuple[Tensor, Tensor]:
+def _objects(
+    pixel, kind, counts, flat_w, shapes: Shapes, ground: Ground, look, lights, view: View
+) -> tuple[Tensor, Tensor]:
     ray, position = view.seen_from(pixel)
     depth = 1 / flat_w.index_select(0, pixel)
     point = torch.addcmul(position, ray, depth)
@@ -185,7 +189,12 @@ def _soften(image: Tensor, shape: Tensor) -> Tensor:
     b, h, w = shape.shape
     edge = torch.zeros(b, h, w, dtype=torch.bool, device=shape.device)
     across, down = shape[:, :, 1:] != shape[:, :, :-1], shape[:, 1:] != shape[:, :-1]
-    for part, differs in ((edge[:, :, 1:], across), (edge[:, :, :-1], across), (edge[:, 1:], down), (edge[:, :-1], down)):
+    for part, differs in (
+        (edge[:, :, 1:], across),
+        (edge[:, :, :-1], across),
+        (edge[:, 1:], down),
+        (edge[:, :-1], down),
+    ):
         part.logical_or_(differs)
     edge[:, :: h - 1], edge[:, :, :: w - 1] = False, False
     pixel = torch.nonzero(edge.view(-1))[:, 0]

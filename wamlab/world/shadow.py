@@ -42,11 +42,16 @@ def moving_shadows(
     point = place.index_select(0, target)
     keep = torch.nonzero(point >= 0)[:, 0]
     thing, point = take(keep, thing, point)
-    table = torch.stack([px, py, c, s, half_l, half_w, sx * c + sy * s, sy * c - sx * s])
-    px, py, c, s, half_l, half_w, sx, sy = table.index_select(1, thing)  # the sun's cast in the thing's own frame
+    sx, sy = sx * c + sy * s, sy * c - sx * s  # the sun's cast in the thing's own frame
+    kx, ky = (torch.copysign(1 / v.abs().clamp(min=1e-3), v) for v in (sx, sy))
+    table = torch.stack([px, py, c, s, half_l, half_w, sx, sy, kx, ky, half_l * kx.abs(), half_w * ky.abs()])
+    px, py, c, s, half_l, half_w, sx, sy, kx, ky, wx, wy = table.index_select(1, thing)
     dx, dy = x.index_select(0, point) - px, y.index_select(0, point) - py
     lx, ly = torch.addcmul(dx * c, dy, s), torch.addcmul(dy * c, dx, s, value=-1)
-    share = torch.addcmul(lx * sx, ly, sy).div_(torch.addcmul(sx * sx, sy, sy).clamp_(min=1e-6)).clamp_(0, 1)
+    # the footprint slides from 0 to 1 along the cast; where on the way does it cover the point best?
+    tx, ty = lx * kx, ly * ky
+    first, last = torch.maximum(tx - wx, ty - wy).clamp_(min=0), torch.minimum(tx + wx, ty + wy).clamp_(max=1)
+    share = first.add_(last).mul_(0.5).clamp_(0, 1)
 
     def outside(lx: Tensor, ly: Tensor) -> Tensor:
         lx, ly = lx.abs().sub_(half_l), ly.abs().sub_(half_w)
