@@ -54,6 +54,12 @@ def test_classes_follow_the_cross_section(road_map, ground):
         assert set(beside.semantic.tolist()) == {int(Semantic.PAVEMENT)}
 
 
+def test_far_from_the_road_is_verge_however_large_the_pixel(road_map, ground):
+    road = road_map.roads[0]
+    seen = look_at(ground, road.at(np.arange(40.0, 90.0, 3.0), road.half_width_m + road.pavement_m + 10.0), 8.0)
+    assert set(seen.semantic.tolist()) == {int(Semantic.TERRAIN)} and (seen.asphalt < 1e-3).all()
+
+
 def test_a_coarse_pixel_sees_the_mean_of_fine_ones(road_map, ground):
     """Paint is averaged over the footprint: brightness across the carriageway does not depend on the pixel's size."""
     road = road_map.roads[0]

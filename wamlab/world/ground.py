@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wamlab.world.primitives import Semantic
-from wamlab.world.profile import STRIP_M, YELLOW_WITHIN_M, profiles
+from wamlab.world.profile import MARGIN_M, STRIP_M, YELLOW_WITHIN_M, profiles
 from wamlab.world.road import CELL_M, SPACING_M, RoadMap
 from wamlab.world.scenery import LIGHTMAP_M
 from wamlab.world.texture import Pyramid, dashes, ground_textures, line, mix, noise_tile, norm, take
@@ -51,7 +51,8 @@ class Ground:
 
 @dataclass(frozen=True)
 class Surface:
-    """The ground at points (P,): albedo (3, P), class (P,) uint8, share of carriageway (P,), sunlight, lamplight and tone, each (P,)."""
+    """The ground at points (P,): albedo (3, P), class (P,) uint8, and each (P,): share of carriageway, sunlight, lamplight, tone of the
+    place and grain of the asphalt (both mean 0, deviation about 1)."""
 
     albedo: Tensor
     semantic: Tensor
@@ -59,6 +60,7 @@ class Surface:
     sun: Tensor
     lamp: Tensor
     tone: Tensor
+    grain: Tensor
 
 
 def make_ground(
@@ -73,9 +75,13 @@ def make_ground(
     profile = profiles(road_map.roads, np.array(verge) * rng.uniform(0.85, 1.15), road_map.place == "urban")
     cells, second, others, columns = _cells(road_map)
     table = [[r.half_width_m, r.lanes * r.lane_m, float(r.pavement_m > 0)] for r in road_map.roads]
-    rows_m, columns_m = light.shape[1:]
+    layers = np.empty((3, *light.shape[1:]), np.float32)
+    layers[:2] = light
     tile = noise_tile(size=512)  # a texel is LIGHTMAP_M, so it repeats after 256 m
-    tone = np.tile(tile, (-(-rows_m // 512), -(-columns_m // 512)))[:rows_m, :columns_m]
+    for row in range(0, layers.shape[1], 512):
+        for column in range(0, layers.shape[2], 512):
+            part = layers[2, row : row + 512, column : column + 512]
+            part[:] = tile[: part.shape[0], : part.shape[1]]
 
     def tensor(a: object, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(a), dtype=dtype, device=device)
@@ -88,7 +94,7 @@ def make_ground(
         tensor(np.array(table).T),
         tensor(profile),
         profile.shape[1] // len(road_map.roads),
-        torch.cat([tensor(light), tensor(tone)[None]]),
+        tensor(layers),
         ground_textures(device),
         tensor(noise_tile().reshape(-1)),
         tensor(np.random.default_rng(13).random(65536, dtype=np.float32)),
@@ -178,7 +184,7 @@ def surface(g: Ground, x: Tensor, y: Tensor, across: Tensor, along: Tensor, ex: 
         joined = _join(g, *take(corner, x, y, distance - half, second))
         distance.index_copy_(0, corner, joined + half.index_select(0, corner))
     q = torch.copysign(distance, d) * (1 / STRIP_M) + g.strips // 2
-    width = (f_d * (1 / STRIP_M)).clamp_(1, g.strips // 2).round_()
+    width = (f_d * (1 / STRIP_M)).clamp_(1, MARGIN_M / STRIP_M).round_()
     low = torch.minimum((q - 0.5 * width).round_().clamp_(min=0), g.strips - 1 - width)
     low, high = torch.add(low, road, alpha=g.strips).int(), torch.add(low + width, road, alpha=g.strips).int()
     mean = (g.profile.index_select(1, high) - g.profile.index_select(1, low)) / width
@@ -207,7 +213,7 @@ def surface(g: Ground, x: Tensor, y: Tensor, across: Tensor, along: Tensor, ex: 
     marked = (paint > 0.5).int()
     on, beside = (asphalt > 0.5).int(), (walk > 0.5).int()
     semantic = on * (int(Semantic.ROAD) + marked) + (1 - on) * (int(Semantic.TERRAIN) - beside)
-    return Surface(albedo, semantic.to(torch.uint8), asphalt, sun, lamp, tone)
+    return Surface(albedo, semantic.to(torch.uint8), asphalt, sun, lamp, tone, grain)
 
 
 def _join(g: Ground, x: Tensor, y: Tensor, kerb: Tensor, second: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 from wamlab.world.road import Road
 
 STRIP_M = 1 / 128
+MARGIN_M = 12.0  # of verge on each side; no footprint may be larger, or it would take in the road from afar
 CHANNELS = 7  # red, green, blue without paint; unbroken paint; broken paint; share of carriageway; share of pavement
 YELLOW_WITHIN_M = 0.6  # of the centreline paint is yellow
 _ASPHALT, _STONE, _KERB, _GUTTER = (
@@ -28,7 +29,7 @@ def profiles(roads: tuple[Road, ...], verge: np.ndarray, paved_verge: bool) -> n
     Args:
         verge: (3,) colour beyond the pavement. paved_verge: it is paved rather than soft.
     """
-    reach = max(road.half_width_m + road.pavement_m for road in roads) + 2.0
+    reach = max(road.half_width_m + road.pavement_m for road in roads) + MARGIN_M
     n = 2 * int(np.ceil(reach / STRIP_M)) + 1
     d = (np.arange(n) - n // 2) * STRIP_M
     tables = [np.cumsum(_profile(road, d, verge, paved_verge), axis=1) for road in roads]

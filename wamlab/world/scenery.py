@@ -108,16 +108,17 @@ def _buildings(rows: list[tuple], road_map: RoadMap, i: int, side: int, edge: fl
 
 def _trees(rows: list[tuple], road_map: RoadMap, i: int, side: int, edge: float, rng: np.random.Generator) -> None:
     road = road_map.roads[i]
-    spacing, offset = {
-        "urban": ((14, 40), (-0.9, -0.7)),
-        "suburban": ((10, 26), (1.5, 3.5)),
-        "rural": ((8, 34), (3, 22)),
+    belts = {  # metres between trees, and from the road's edge
+        "urban": [((14, 40), (-0.9, -0.7))],
+        "suburban": [((10, 26), (1.5, 3.5)), ((14, 45), (24, 45))],
+        "rural": [((8, 34), (3, 22)), ((8, 30), (30, 110))],
     }[road_map.place]
-    n = int(road.length_m / spacing[0]) + 1
-    s = rng.uniform(0, 20) + np.cumsum(rng.uniform(*spacing, n)) - spacing[0]
-    xy = road.at(s, side * (edge + rng.uniform(*offset, n)))[:, :2]
-    for x, y in xy[(s < road.length_m) & (road_map.distance_to_kerb(xy) > 1.2)]:
-        rows.extend(tree(rng, float(x), float(y)))
+    for spacing, offset in belts:
+        n = int(road.length_m / spacing[0]) + 1
+        s = rng.uniform(0, 20) + np.cumsum(rng.uniform(*spacing, n)) - spacing[0]
+        xy = road.at(s, side * (edge + rng.uniform(*offset, n)))[:, :2]
+        for x, y in xy[(s < road.length_m) & (road_map.distance_to_kerb(xy) > 1.2)]:
+            rows.extend(tree(rng, float(x), float(y)))
 
 
 def _lamps(rows: list[tuple], lamps: list, road_map: RoadMap, i: int, side: int, rng: np.random.Generator) -> None:

@@ -18,7 +18,8 @@ from wamlab.world.texture import norm, take
 from wamlab.world.weather import Look
 
 _LOW_HAZE_M = 400.0  # air near the ground is thicker: at this distance twice as thick as elsewhere
-_SMEAR_PX = (-3, 1, 5)  # rows that a wet road mixes
+_SMEAR_PX = (-4, 0, 4)  # rows that a wet road mixes
+_RIPPLE_PX = 2.5  # rows by which its grain disturbs the picture in it
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _ground(pixel, flat_w, colour, ground: Ground, look, lights, view: View, cas
         irradiance += _artificial(s.lamp * (1 - 0.5 * contact) * strength, beam)
     rgb = albedo * irradiance
     if look.wetness > 0:
-        rgb += _reflection(colour, pixel, down / length, _puddles(s), look, view)
+        rgb += _reflection(colour, pixel, down / length, _puddles(s), s.grain, look, view)
     distance = depth * length
     return in_haze(rgb, distance * (1 + distance / _LOW_HAZE_M), look, lights)[0], s.semantic
 
@@ -204,7 +205,9 @@ def _soften(image: Tensor, shape: Tensor) -> Tensor:
     return image
 
 
-def _reflection(colour: Tensor, pixel: Tensor, slope: Tensor, puddle: Tensor, look: Look, view: View) -> Tensor:
+def _reflection(
+    colour: Tensor, pixel: Tensor, slope: Tensor, puddle: Tensor, grain: Tensor, look: Look, view: View
+) -> Tensor:
     """Wet ground mirrors what stands above the horizon: the picture, upside down about the horizon and smeared up and down."""
     h, w = view.height, view.width
     pitch = torch.asin(-view.rotation[:, 2, 2])
@@ -212,7 +215,8 @@ def _reflection(colour: Tensor, pixel: Tensor, slope: Tensor, puddle: Tensor, lo
     frame = view.rays[1].index_select(0, pixel)
     line = torch.div(pixel.int(), w, rounding_mode="floor")
     top = frame * h
-    above = 2 * (top + horizon.index_select(0, frame)) - 1 - line
+    ripple = (grain * (_RIPPLE_PX * (1.2 - puddle))).round_().int()
+    above = 2 * (top + horizon.index_select(0, frame)) - 1 - line + ripple
     offset = pixel - line.long() * w
     seen = sum(
         colour.index_select(1, torch.minimum((above - up).clamp_(min=0).maximum(top), top + h - 1) * w + offset)
