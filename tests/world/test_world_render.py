@@ -178,6 +178,18 @@ def test_every_look_is_visible(time, weather, device):
     assert rgb.std() > 10
 
 
+@pytest.mark.parametrize("pitch_rad", [-1.3, 1.3])
+@pytest.mark.parametrize("weather", ["clear", "rain"])
+def test_cameras_may_look_up_and_down(pitch_rad, weather):
+    world = make_world(SceneSpec(5, "rural", "night", weather, duration_s=0.5))
+    camera = Camera(width=64, height=36, focal_px=80.0, position_m=(1.7, 0.0, 2.5), pitch_rad=pitch_rad)
+    frames = Renderer(world, camera)([world.start])
+    if pitch_rad < 0:
+        assert (frames.semantic == Semantic.SKY).all() and torch.isinf(frames.depth_m).all()
+    else:
+        assert (frames.semantic != Semantic.SKY).all() and (frames.depth_m < 4).all()
+
+
 def test_paint_covers_its_share():
     footprint = torch.tensor([0.01, 0.5, 3.0])
     x = torch.linspace(-20, 20, 4001)[:, None]

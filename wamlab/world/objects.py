@@ -78,14 +78,12 @@ def _columns(p: Primitives) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Finish:
-    """What pixels on shapes (P,) are made of: albedo and emitted light (3, P), how polished they are (P,) in 0..1, unit normal (3, P),
-    and whether they see the light map's shadow (P,): walls and trees would stand in their own."""
+    """What pixels on shapes (P,) are made of: albedo and emitted light (3, P), how polished they are (P,) in 0..1, unit normal (3, P)."""
 
     albedo: Tensor
     emitted: Tensor
     mirror: Tensor
     normal: Tensor
-    shaded: Tensor
 
 
 def by_group(shapes: Shapes, kind: Tensor) -> tuple[Tensor, list[int]]:
@@ -138,7 +136,7 @@ def _walls(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor
     n.mul_(1 - roof)[2].add_(roof)
     facing = -(n * ray).sum(0).clamp_(max=-0.12)
     colour, emitted, mirror = _facade(along, z, hz, seed, bay, aside, size, facing, albedo, look, random)
-    return Finish(torch.lerp(colour, albedo, roof), emitted * (1 - roof), mirror * (1 - roof), n, torch.zeros_like(c))
+    return Finish(torch.lerp(colour, albedo, roof), emitted * (1 - roof), mirror * (1 - roof), n)
 
 
 def _leaves(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor, textures: Pyramid) -> Finish:
@@ -158,8 +156,7 @@ def _leaves(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tenso
     grain = (sides * flat).sum(0)
     albedo = torch.stack([red, green, blue]) * (0.88 + 0.34 * grain + 0.3 * lz).clamp_(0.15, 1.9)
     n += (grain * 0.4) * n.new_tensor([[0.6], [-0.6], [0.8]])
-    dark = torch.zeros_like(lz)
-    return Finish(albedo, torch.zeros_like(point), dark, n * (n * n).sum(0).rsqrt_(), dark)
+    return Finish(albedo, torch.zeros_like(point), torch.zeros_like(lz), n * (n * n).sum(0).rsqrt_())
 
 
 def _others(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tensor, look: Look) -> Finish:
@@ -193,7 +190,7 @@ def _others(table: Tensor, kind: Tensor, point: Tensor, ray: Tensor, size: Tenso
     colour, emitted, mirror = _small(torch.stack([red, green, blue]), material, face, lx, ly, lz, p0, p1, round_, look)
     tiles = (material == Material.ROOF).float() * dashes(z, 0.33, 0.07, size)
     colour *= 1 - 0.35 * tiles
-    return Finish(colour, emitted, mirror, n, torch.ones_like(lz))
+    return Finish(colour, emitted, mirror, n)
 
 
 def _facade(

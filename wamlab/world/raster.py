@@ -16,7 +16,7 @@ from torch import Tensor
 
 _FAR = 1e6
 _NEAR_M = 0.2  # what is closer than this is not drawn
-_TILE_PX = 8  # finest tiles in which hidden shapes are looked for
+_TILE_PX, _LARGEST_TILE_PX = 8, 64  # of the tiles in which hidden shapes are looked for; what is larger is drawn
 _OCCLUDER_M, _OCCLUDES_WITHIN_M = 1.5, 90.0  # half-height of boxes that are drawn first, and how near they are
 
 
@@ -124,7 +124,7 @@ def _may_show(c: Candidates, w: Tensor, image: tuple[float, int, int]) -> Tensor
         )
         covered = tile.reshape(-1).index_select(0, corners.reshape(-1)).view(4, -1).amin(0)
         hidden |= fits & (covered * near > 1.001)
-        if max(tile.shape[1:]) == 1:
+        if size >= _LARGEST_TILE_PX or max(tile.shape[1:]) == 1:
             return behind | ~hidden
         tile, size = -F.max_pool2d(-tile[:, None], 2, ceil_mode=True)[:, 0], 2 * size
 
@@ -139,9 +139,13 @@ def _ground(position: Tensor, rotation: Tensor, focal_px: float, width: int, hei
 
 def _candidates(centre, half, yaw, taper, ellipsoid, frame, position, rotation, reach_m, image) -> Candidates:
     frames = torch.arange(len(position), device=centre.device)
-    forward, radius = rotation[:, :, 2], (half * half).sum(-1).sqrt()
-    ahead = forward @ centre.T - (forward * position).sum(-1, keepdim=True)  # (B, N)
-    near = (ahead > -radius) & (ahead - radius < reach_m) & ((frame < 0)[None] | (frame[None] == frames[:, None]))
+    edge = torch.tensor([image[1] / 2 + 1, image[2] / 2 + 1], dtype=half.dtype, device=half.device) / image[0]
+    radius = (half * half).sum(-1).sqrt()
+    aside, ahead = (  # (B, N) first by the shapes' bounding spheres
+        rotation[:, :, k] @ centre.T - (rotation[:, :, k] * position).sum(-1, keepdim=True) for k in (0, 2)
+    )
+    near = (ahead > -radius) & (ahead - radius < reach_m) & (aside.abs() - radius < edge[0] * (ahead + radius))
+    near &= (frame < 0)[None] | (frame[None] == frames[:, None])
     f, n = torch.nonzero(near, as_tuple=True)
     yaw, size = yaw.index_select(0, n), half.index_select(0, n)
     cos, sin, zero = torch.cos(yaw), torch.sin(yaw), torch.zeros_like(yaw)
@@ -152,7 +156,6 @@ def _candidates(centre, half, yaw, taper, ellipsoid, frame, position, rotation, 
     extent = (view.abs() * size[:, :, None]).sum(1)  # of the bounding box, along the camera's axes
     low, high = middle - extent, middle + extent
     depth, aside = high[:, 2], middle[:, :2].abs() - extent[:, :2]
-    edge = torch.tensor([image[1] / 2 + 1, image[2] / 2 + 1], dtype=half.dtype, device=half.device) / image[0]
     seen = torch.nonzero((depth > _NEAR_M) & (low[:, 2] < reach_m) & (aside < edge * depth[:, None]).all(-1))[:, 0]
     origin = -(turn @ offset[:, :, None])[:, :, 0] / size
     ray = view / size[:, :, None]

@@ -93,7 +93,7 @@ class Renderer:
             self._tensor(np.concatenate(casters).T).float(),
             rain,
         )
-        depth = torch.where(visible.w > 0, 1 / visible.w, torch.inf)
+        depth = 1 / visible.w.abs()  # infinite in the sky, where w is 0 or -0
         return Frames(rgb, depth, semantic, instance)
 
     def _tensor(self, array: np.ndarray) -> Tensor:

@@ -157,13 +157,17 @@ def _objects(
     down, ray = -ray[2], ray / length
     made = finish(shapes, kind, counts, point, ray, depth / view.focal_px, look, ground.textures, ground.random)
     nz, wz = made.normal[2], point[2]
-    sun, lamplight = sample_map(ground.map[:2], point[0], point[1])
-    low = (1 - wz / 6).clamp_(0, 1)
-    sun = 1 - low * (1 - sun) * made.shaded
-    lambert = (made.normal * lights["sun"]).sum(0).clamp_(min=0).mul_(sun)
+    lit = look.lights and look.time != "day"
+    lambert = (made.normal * lights["sun"]).sum(0).clamp_(min=0)
+    # walls and crowns would stand in their own shadow: only the others look up what sunlight reaches the ground there
+    first = len(wz) - counts[-1]
+    start = 0 if lit else first
+    if start < len(wz):
+        sun, lamplight = sample_map(ground.map[:2], point[0, start:], point[1, start:])
+        lambert[first:] *= 1 - (1 - wz[first:] / 6).clamp_(0, 1) * (1 - sun[first - start :])
     open_sky = (0.68 + 0.32 * nz).mul_(0.72 + 0.28 * (wz / 1.2).clamp_(0, 1))
     irradiance = torch.addcmul(lights["ambient"] * open_sky, lights["sunlight"], lambert)
-    if look.lights and look.time != "day":
+    if lit:
         facing = -(made.normal * ray).sum(0).clamp_(max=-0.12)
         strength = (0.6 if look.time == "night" else 0.25) * (1 - (wz - 5).clamp(min=0) / 6).clamp(0, 1)
         beam = _headlights(_aside(pixel, view), down, depth, look) * facing

@@ -39,7 +39,7 @@ class Pyramid:
         edge = size.int()
         mask = edge - 1
         row, column = (y * per_m).floor_().int() & mask, (x * per_m).floor_().int() & mask
-        start = (_SIZE * _SIZE - edge * edge) // 3 * 4  # all finer levels
+        start = (_SIZE * _SIZE - size * size).mul_(4 / 3).round_().int()  # all finer levels
         return self.texels.index_select(1, start + row * edge + column)
 
 
