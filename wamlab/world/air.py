@@ -50,7 +50,7 @@ def bloom(emitted: Tensor, pixel: Tensor, b: int, h: int, w: int) -> Tensor:
     small = torch.zeros(3, b * rows * columns, dtype=torch.int32, device=emitted.device)
     small.index_add_(1, place, (emitted * 4096).int())
     soft = F.avg_pool2d(small.float().mul_(1 / 65536).view(3, b, rows, columns), 3, stride=1, padding=1)
-    wide = F.avg_pool2d(F.avg_pool2d(soft, 5, stride=1, padding=2), 3, stride=1, padding=1)
+    wide = F.avg_pool2d(F.avg_pool2d(soft, (1, 7), stride=1, padding=(0, 3)), (7, 1), stride=1, padding=(3, 0))
     return F.interpolate(0.28 * soft + 0.3 * wide, size=(h, w), mode="bilinear", align_corners=False)
 
 

@@ -187,7 +187,7 @@ def surface(g: Ground, x: Tensor, y: Tensor, across: Tensor, along: Tensor, ex: 
     width = (f_d * (1 / STRIP_M)).clamp_(1, MARGIN_M / STRIP_M).round_()
     low = torch.minimum((q - 0.5 * width).round_().clamp_(min=0), g.strips - 1 - width)
     low, high = torch.add(low, road, alpha=g.strips).int(), torch.add(low + width, road, alpha=g.strips).int()
-    mean = (g.profile.index_select(1, high) - g.profile.index_select(1, low)) / width
+    mean = g.profile.index_select(1, high).sub_(g.profile.index_select(1, low)).div_(width)
     albedo, solid, broken, asphalt, walk = mean[:3], *mean[3:]
 
     paint = torch.addcmul(solid, broken, dashes(s, 9.0, 3.0, f_s))

@@ -17,6 +17,7 @@ _PANE, _HUB, _LENS, _RED = (0.03, 0.04, 0.055), (0.16, 0.16, 0.17), (0.7, 0.7, 0
 _SIGNAL_COLOURS = ((1.0, 0.05, 0.03), (1.0, 0.55, 0.05), (0.05, 1.0, 0.35))
 _BODY = (Material.PAINT + Material.CABIN) / 2  # a vehicle's body is one or the other
 _BULGE = 0.45
+_LIT = ((1.0, 0.62, 0.25), (1.0, 0.92, 0.75))  # windows at night, the warmest and the coolest
 _CLUMP = 2.5  # leaves are drawn with the texture of turf, so many times larger
 _WALL, _LEAF, _OTHER = 0, 1, 2  # groups of shapes that are drawn alike
 
@@ -219,8 +220,8 @@ def _facade(
         share = {"night": 0.42, "dusk": 0.3, "day": 0.1}[look.time]
         on = torch.lerp((lit < share).float(), torch.full_like(lit, share), (fu > 0.6).float())
         on = torch.lerp(on, 0.35 + 0.65 * (lit < 0.5), shop)
-        warm = torch.stack([torch.ones_like(lit), 0.62 + 0.3 * lit, 0.25 + 0.5 * lit])
-        emitted = warm * (on * window * (0.34 if look.time == "night" else 0.28))
+        warm, cool = (wall.new_tensor(c)[:, None] for c in _LIT)
+        emitted = torch.lerp(warm, cool, lit) * (on * window * (0.34 if look.time == "night" else 0.28))
     return colour, emitted, 0.6 * window
 
 

@@ -18,7 +18,7 @@ from wamlab.world.texture import norm, take
 from wamlab.world.weather import Look
 
 _LOW_HAZE_M = 400.0  # air near the ground is thicker: at this distance twice as thick as elsewhere
-_SMEAR_PX = (-4, 0, 4)  # rows that a wet road mixes
+_SMEAR_PX = (-3, 3)  # rows that a wet road mixes
 _RIPPLE_PX = 2.5  # rows by which its grain disturbs the picture in it
 
 

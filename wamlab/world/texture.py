@@ -119,4 +119,4 @@ def take(index: Tensor, *values: Tensor) -> list[Tensor]:
 def mix(a: Tensor | tuple, b: Tensor | tuple, share: Tensor) -> Tensor:
     """(3, P) blend of two colours, each (3, P), (3, 1) or three numbers."""
     a, b = (c if isinstance(c, Tensor) else share.new_tensor(c)[:, None] for c in (a, b))
-    return torch.addcmul(a, b - a, share)
+    return torch.lerp(a, b, share)
