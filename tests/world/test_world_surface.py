@@ -6,7 +6,7 @@ import torch
 
 from wamlab.world.air import bloom
 from wamlab.world.camera import Camera
-from wamlab.world.ground import make_ground, surface
+from wamlab.world.ground import _offset, make_ground, surface
 from wamlab.world.primitives import Semantic
 from wamlab.world.profile import CHANNELS, STRIP_M, profiles
 from wamlab.world.road import generate_map
@@ -144,3 +144,13 @@ def test_softening_touches_outlines_alone():
     assert torch.equal(changed, beside)
     flat = _soften(torch.full_like(image, 0.4), shape)
     assert torch.allclose(flat, torch.full_like(image, 0.4))
+
+
+def test_offsets_follow_a_bend_to_a_few_millimetres():
+    """Points up to 3 m along and 8 m aside a bend of 50 m radius, against the circle itself."""
+    kappa, along, aside = 0.02, torch.linspace(-3, 3, 61), torch.tensor([[-8.0], [0.0], [8.0]])
+    foot = torch.tensor([0.0, 0.0, 1.0, 0.0, kappa])[:, None, None]
+    s, d = _offset(along.expand(3, -1), aside.expand(-1, 61), foot)
+    radius = 1 / kappa
+    assert torch.allclose(d, radius - torch.hypot(along.expand(3, -1), radius - aside), atol=5e-3)
+    assert torch.allclose(s, radius * torch.atan2(along.expand(3, -1), radius - aside), atol=1e-2)

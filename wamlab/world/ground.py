@@ -17,7 +17,6 @@ from wamlab.world.texture import Pyramid, dashes, ground_textures, line, mix, no
 
 _WHITE, _YELLOW = (0.62, 0.62, 0.6), (0.6, 0.4, 0.06)
 _KERB_RADIUS_M = 5.0
-_FINE = 2  # cells of the ground a side for each cell of the road map
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Ground:
     """A `RoadMap` as tensors.
 
     Attributes:
-        cells: (9, rows * columns), one column a cell of `CELL_M / _FINE` metres: a point on the centreline of the nearest road
+        cells: (9, rows * columns), one column a cell of `CELL_M`: a point on the centreline of the nearest road
             (x, y, cosine, sine, curvature, s), that road's index, and the crossing next on it: s, half-extent.
         second: (rows * columns,) column of `others` where another road is near, else 0.
         others: (6, n) a point on that road's centreline (x, y, cosine, sine, curvature), its half width.
@@ -104,10 +103,9 @@ def make_ground(
 
 def _cells(road_map: RoadMap) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """The lookup grid of `Ground`: cells, second, others, and the number of columns."""
-    roads, sample = (a.repeat(_FINE, 0).repeat(_FINE, 1) for a in road_map.lookup)
+    roads, sample = road_map.lookup
     rows, columns = roads.shape[:2]
-    size_m = CELL_M / _FINE
-    x, y = np.meshgrid((np.arange(columns) + 0.5) * size_m, (np.arange(rows) + 0.5) * size_m)
+    x, y = np.meshgrid((np.arange(columns) + 0.5) * CELL_M, (np.arange(rows) + 0.5) * CELL_M)
     first = np.cumsum([0] + [len(r.points) for r in road_map.roads])
     line = np.concatenate(
         [np.column_stack([r.points, np.cos(r.heading), np.sin(r.heading), r.curvature]) for r in road_map.roads]
@@ -156,8 +154,8 @@ def _offset(x: Tensor, y: Tensor, foot: Tensor) -> tuple[Tensor, Tensor]:
     px, py, c, s, kappa = foot
     dx, dy = x - px, y - py
     along, aside = torch.addcmul(dx * c, dy, s), torch.addcmul(dy * c, dx, s, value=-1)
-    aside = torch.addcmul(aside, kappa * along, along, value=-0.5)
-    return along / (1 - kappa * aside).clamp_(min=0.3), aside
+    stretched = along / (1 - kappa * aside).clamp_(min=0.3)
+    return stretched, torch.addcmul(aside, kappa * along, stretched, value=-0.5)
 
 
 def surface(g: Ground, x: Tensor, y: Tensor, across: Tensor, along: Tensor, ex: Tensor, ey: Tensor) -> Surface:
@@ -166,9 +164,8 @@ def surface(g: Ground, x: Tensor, y: Tensor, across: Tensor, along: Tensor, ex: 
     Args:
         x, y: (P,) metres. across, along: size of the pixel's footprint at right angles to and along the view direction (ex, ey), metres.
     """
-    size_m = CELL_M / _FINE
-    row = (y * (1 / size_m)).clamp_(0, g.cells.shape[1] // g.columns - 1).int()
-    cell = row * g.columns + (x * (1 / size_m)).clamp_(0, g.columns - 1).int()
+    row = (y * (1 / CELL_M)).clamp_(0, g.cells.shape[1] // g.columns - 1).int()
+    cell = row * g.columns + (x * (1 / CELL_M)).clamp_(0, g.columns - 1).int()
     foot = g.cells.index_select(1, cell)
     s, d = _offset(x, y, foot[:5])
     s += foot[5]
