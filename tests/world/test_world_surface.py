@@ -54,6 +54,22 @@ def test_classes_follow_the_cross_section(road_map, ground):
         assert set(beside.semantic.tolist()) == {int(Semantic.PAVEMENT)}
 
 
+@pytest.mark.parametrize("seed", [16, 19, 22])  # wide roads crossed by narrow ones
+def test_a_junction_is_all_carriageway(seed):
+    road_map = generate_map(np.random.default_rng(seed), "urban")
+    assert road_map.crossings
+    ground = make_ground(road_map, np.ones((2, 20, 30), np.float32), np.random.default_rng(0))
+    for a, s_a, b, s_b in road_map.crossings:
+        for road, other, s in (
+            (road_map.roads[a], road_map.roads[b], s_a),
+            (road_map.roads[b], road_map.roads[a], s_b),
+        ):
+            reach, half = other.half_width_m, road.half_width_m - 0.5
+            u, d = np.meshgrid(np.linspace(-reach, reach, 60), np.linspace(-half, half, 60))
+            seen = look_at(ground, road.at(s + u.ravel(), d.ravel()), 0.05)
+            assert set(seen.semantic.tolist()) <= {int(Semantic.ROAD), int(Semantic.MARKING)}
+
+
 def test_far_from_the_road_is_verge_however_large_the_pixel(road_map, ground):
     road = road_map.roads[0]
     seen = look_at(ground, road.at(np.arange(40.0, 90.0, 3.0), road.half_width_m + road.pavement_m + 10.0), 8.0)

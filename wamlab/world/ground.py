@@ -179,7 +179,7 @@ def surface(g: Ground, x: Tensor, y: Tensor, across: Tensor, along: Tensor, ex: 
     corner = torch.nonzero(second)[:, 0]
     if len(corner):
         joined = _join(g, *take(corner, x, y, distance - half, second))
-        distance.index_copy_(0, corner, joined + half.index_select(0, corner))
+        distance.index_copy_(0, corner, (joined + half.index_select(0, corner)).clamp_(min=0))
     q = torch.copysign(distance, d) * (1 / STRIP_M) + g.strips // 2
     width = (f_d * (1 / STRIP_M)).clamp_(1, MARGIN_M / STRIP_M).round_()
     low = torch.minimum((q - 0.5 * width).round_().clamp_(min=0), g.strips - 1 - width)
