@@ -235,3 +235,14 @@ def test_a_camera_within_a_shape_sees_past_it():
     )  # fmt: skip
     assert set(visible.shape.unique().tolist()) == {-1, 1}
     assert (visible.w[0, 0] == 0).all() and (visible.w >= 0).all()
+
+
+def test_headlights_shine_ahead_whatever_way_the_camera_looks():
+    """By night and without lamps: the road ahead of the car is lit, the one behind it is not."""
+    world = make_world(SceneSpec(3, "rural", "night", "clear", density=0.05, duration_s=1.0))
+    front, back = (
+        Renderer(world, Camera(yaw_rad=yaw, position_m=(0.0, 0.0, 1.5)))([world.start]) for yaw in (0.0, np.pi)
+    )
+    road = [(f.semantic == Semantic.ROAD) & (f.depth_m < 12) for f in (front, back)]
+    bright = [f.rgb.float().mean(1)[r].median() for f, r in zip((front, back), road, strict=True)]
+    assert bright[0] > 1.5 * bright[1]

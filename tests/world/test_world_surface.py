@@ -120,7 +120,7 @@ def test_dashes_of_many_widths_at_once():
 def test_shadows_lie_under_the_car_and_away_from_the_sun():
     camera, look = Camera(), make_look("day", "clear", np.random.default_rng(1))
     position, rotation = (torch.as_tensor(a).float() for a in camera.pose(np.array([[0.0, 0.0, 0.0]])))
-    view = View(position, rotation, camera.focal_px, camera.width, camera.height)
+    view = View(position, rotation, torch.eye(3), camera.focal_px, camera.width, camera.height)
     ray = view.rays[0]
     pixel = torch.nonzero(ray[2] < -0.02)[:, 0]
     ray, eye = view.seen_from(pixel)

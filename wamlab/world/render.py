@@ -83,8 +83,9 @@ class Renderer:
             camera.focal_px, camera.width, camera.height, _REACH_M if world.look.haze_per_m < 0.01 else 4 / world.look.haze_per_m,
         )  # fmt: skip
         view = View(
-            self._tensor(position).float(), self._tensor(rotation).float(), camera.focal_px, camera.width, camera.height
-        )
+            self._tensor(position).float(), self._tensor(rotation).float(), torch.as_tensor(camera.rotation, dtype=torch.float32),
+            camera.focal_px, camera.width, camera.height,
+        )  # fmt: skip
         rain = None
         if world.look.weather == "rain":
             rain = self._tensor(np.array([(s.time_s * 7.31) % 1.0 for s in states])).float()

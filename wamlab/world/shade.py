@@ -24,10 +24,12 @@ _RIPPLE_PX = 2.5  # rows by which its grain disturbs the picture in it
 
 @dataclass(frozen=True)
 class View:
-    """The camera of each frame in the batch: position (B, 3), rotation (B, 3, 3), float32; and the image's size."""
+    """The camera of each frame in the batch: position (B, 3), rotation (B, 3, 3), float32; how it is mounted (3, 3: camera -> ego frame);
+    and the image's size."""
 
     position: Tensor
     rotation: Tensor
+    mount: Tensor
     focal_px: float
     width: int
     height: int
@@ -100,13 +102,18 @@ def shade(
     return to_srgb(image, look.exposure).transpose(0, 1), semantic.view(b, h, w), instance.view(b, h, w)
 
 
-def _aside(pixel: Tensor, view: View) -> Tensor:
-    return (pixel % view.width + (0.5 - view.width / 2)) / view.focal_px
+def _headlights(pixel: Tensor, down: Tensor, depth: Tensor, look: Look, view: View) -> Tensor:
+    """Light of the car's own headlights at a pixel: a beam that is wide, cut off above, and fades with distance.
 
-
-def _headlights(u: Tensor, down: Tensor, depth: Tensor, look: Look) -> Tensor:
-    """Light of the car's own headlights at a pixel: a beam that is wide, cut off above, and fades with distance."""
-    beam = torch.exp(-((u / 0.42) ** 2)) * torch.sigmoid((down + 0.012) * 90)
+    It shines ahead of the car, wherever the camera looks.
+    """
+    column, row = pixel % view.width, pixel.div(view.width, rounding_mode="floor") % view.height
+    u, v = ((n + (0.5 - size / 2)) / view.focal_px for n, size in ((column, view.width), (row, view.height)))
+    (fx, fy, fz), (lx, ly, lz) = view.mount[:2].tolist()
+    ahead = (fx * u + fy * v + fz).clamp_(min=1e-3)  # metres ahead and to the left for each metre of depth
+    aside = (lx * u + ly * v + lz) / ahead
+    beam = torch.exp(-((aside / 0.42) ** 2)) * torch.sigmoid((down / ahead + 0.012) * 90)
+    depth = depth * ahead
     return 2.6 * beam * (depth / (depth + 4)) / (1 + (depth / 15) ** 2) * (0.25 if look.time == "dusk" else 1.0)
 
 
@@ -133,7 +140,7 @@ def _ground(pixel, flat_w, colour, ground: Ground, look, lights, view: View, cas
     irradiance = torch.addcmul(lights["ambient"] * (1 - 0.55 * contact), direct, s.sun * (1 - cast))
     if look.lights and look.time != "day":
         strength = 0.75 if look.time == "night" else 0.35
-        beam = _headlights(_aside(pixel, view), down, depth, look)
+        beam = _headlights(pixel, down, depth, look, view)
         irradiance += _artificial(s.lamp * (1 - 0.5 * contact) * strength, beam)
     rgb = albedo * irradiance
     if look.wetness > 0:
@@ -170,7 +177,7 @@ def _objects(
     if lit:
         facing = -(made.normal * ray).sum(0).clamp_(max=-0.12)
         strength = (0.6 if look.time == "night" else 0.25) * (1 - (wz - 5).clamp(min=0) / 6).clamp(0, 1)
-        beam = _headlights(_aside(pixel, view), down, depth, look) * facing
+        beam = _headlights(pixel, down, depth, look, view) * facing
         irradiance += _artificial(lamplight * strength, beam)
     rgb = made.albedo * irradiance
     rgb += _sky_on(made, ray, lights)
