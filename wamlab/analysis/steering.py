@@ -16,6 +16,8 @@ from wamlab.metrics.motion import displacement_px
 from wamlab.types import ACTIONS, Scene
 from wamlab.world.counterfactual import logged_actions, replay
 
+#: Slower than this, half a second of steering hardly moves the picture.
+MIN_SPEED_MPS = 3.0
 _STEERING, _SPEED = ACTIONS.index("steering_rad"), ACTIONS.index("speed_mps")
 
 
@@ -40,7 +42,7 @@ def true_steering_sweep(
     scenes: Sequence[Scene],
     num_angles: int = 7,
     angles_rad: Sequence[float] | None = None,
-    min_speed_mps: float = 3.0,
+    min_speed_mps: float = MIN_SPEED_MPS,
 ) -> SteeringSweep:
     """Steer from the middle of each scene with each angle held for 0.5 s, the acceleration as it was, and measure the picture's shift.
 

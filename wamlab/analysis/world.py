@@ -23,13 +23,12 @@ from wamlab.world.simulation import KEYFRAME_STEPS, make_world
 from wamlab.world.synthetic import dataset_specs
 
 #: What is done from the present on: this much is added to the steering wheel (rad, left positive), and the acceleration (m/s²) is this.
-WHAT_IF = {"truth": (0.0, None), "left": (0.8, None), "right": (-0.8, None), "brake": (0.0, -5.0), "go": (0.0, 2.5)}
+WHAT_IF = {"truth": (0.0, None), "left": (0.8, None), "right": (-0.8, None), "brake": (0.0, -5.0)}
 STYLES = {
     "truth": {"label": "as it was driven", "color": "#8a8a8a"},
     "left": {"label": "wheel to the left", "color": "#2a86d1"},
     "right": {"label": "wheel to the right", "color": "#d9541e"},
     "brake": {"label": "brake", "color": "#c2639b"},
-    "go": {"label": "accelerate", "color": "#12a07a"},
 }
 _PAPER = {
     "signals": "a real car's correlate with 0.88 over a second (one minute of comma2k19)",
@@ -91,7 +90,8 @@ def study(
         scenes = scenes + held_out
     rng = np.random.default_rng(seed)
     driven = driving(scenes)
-    sweep = steering.true_steering_sweep(held_out[:num_presents])
+    usual = driven.steering_rad[driven.speed_mps >= steering.MIN_SPEED_MPS].quantile([0.05, 0.95])
+    sweep = steering.true_steering_sweep(held_out[:num_presents], angles_rad=np.linspace(*usual, 7))
     crashes = closed_loop.crash_tests(range(seed, seed + num_tests))
     summary = closed_loop.summary(crashes, rng)
     on = f"{dataset} data, {preset} preset"

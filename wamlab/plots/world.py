@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from wamlab.plots.sheets import contact_sheet
-from wamlab.plots.style import TEMPLATE
+from wamlab.plots.style import TEMPLATE, style_of
 from wamlab.render import to_hwc
 
 _DRIVER_COLOURS = ("#d9541e", "#2a86d1")
@@ -22,8 +22,9 @@ def steering_curves(shifts: pd.DataFrame, column: str = "shift_px", title: str =
     figure = go.Figure()
     for scene, rows in shifts.groupby("scene", sort=False):
         figure.add_scatter(
-            x=rows.angle_rad, y=rows[column], mode="lines+markers", name=scene, showlegend=False, line={"width": 1.5},
-            marker={"size": 5}, hovertemplate=f"{scene}<br>%{{x:.2f}} rad, %{{y:.1f}} px<extra>{rows.speed_mps.iloc[0]:.1f} m/s</extra>",
+            x=rows.angle_rad, y=rows[column], mode="lines+markers", name=scene, showlegend=False, opacity=0.7,
+            line={"width": 1.5, "color": style_of("truth").color}, marker={"size": 5},
+            hovertemplate=f"{scene}<br>%{{x:.2f}} rad, %{{y:.1f}} px<extra>{rows.speed_mps.iloc[0]:.1f} m/s</extra>",
         )  # fmt: skip
     figure.update_xaxes(title_text="steering wheel, rad (left positive)")
     figure.update_yaxes(title_text="shift of the picture to the right, px")
