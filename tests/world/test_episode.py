@@ -11,10 +11,10 @@ import torch
 from wamlab.errors import EpisodeEnded, InvalidAction, InvalidParameter
 from wamlab.geometry import to_ego_frame
 from wamlab.world.camera import Camera
-from wamlab.world.driver import EgoState, step_bicycle
+from wamlab.world.driver import FRONT_M, EgoState, step_bicycle
 from wamlab.world.episode import Episode, Observation, run
 from wamlab.world.junction import AMBER_S, GREEN_S, passages
-from wamlab.world.outcome import FRONT_M, judge
+from wamlab.world.outcome import judge
 from wamlab.world.render import Renderer
 from wamlab.world.road import Path
 from wamlab.world.scripted import constant_speed

@@ -10,9 +10,10 @@ import pytest
 from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.geometry import wrap_angle
 from wamlab.world.collision import CollisionChecker
+from wamlab.world.driver import FRONT_M
 from wamlab.world.episode import Episode, run
 from wamlab.world.ncap import CrashTest, crash_test, ncap_score
-from wamlab.world.outcome import FRONT_M, Outcome
+from wamlab.world.outcome import Outcome
 from wamlab.world.road import PLACES
 from wamlab.world.scenarios import KINDS, TARGETS, Frontal, Side, Stationary, sample
 from wamlab.world.scripted import brake_and_swerve, constant_speed

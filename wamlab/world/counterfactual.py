@@ -91,7 +91,8 @@ class Replay:
         pose = np.stack([agents.pose(s.agents) for s in self.states])
         speed = np.stack([s.agents.speed_mps for s in self.states])
         direction = np.stack([np.cos(pose[..., 2]), np.sin(pose[..., 2])], -1)
-        pose = np.where(pose[..., :1] > 0, pose, np.nan)  # all maps lie at positive coordinates
+        there = np.stack([agents.on_map(s.agents) for s in self.states])
+        pose = np.where(there[..., None], pose, np.nan)
         return Labels(tuple(CATEGORY[k] for k in agents.kind), agents.size_m, pose, speed[..., None] * direction)
 
     @cached_property

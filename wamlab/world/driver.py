@@ -13,6 +13,7 @@ MAX_STEERING_RAD = 8.0  # of the steering wheel
 MAX_STEERING_RATE_RADPS = 9.0
 EGO_LENGTH_M, EGO_WIDTH_M = 4.5, 1.85
 REAR_AXLE_TO_CENTRE_M = 1.35
+FRONT_M = REAR_AXLE_TO_CENTRE_M + EGO_LENGTH_M / 2  # of the car, from its rear axle
 
 
 @dataclass(frozen=True)

@@ -123,5 +123,5 @@ def _agent_motions(world: World, before: list[State], after: list[State]) -> tup
 def _poses(world: World, state: State) -> np.ndarray:
     """(N + 1, 3) x, y, yaw: the world itself, then the agents, NaN for who has left the map."""
     pose = world.agents.pose(state.agents)
-    pose = np.where(pose[:, :1] > 0, pose, np.nan)  # all maps lie at positive coordinates
+    pose = np.where(world.agents.on_map(state.agents)[:, None], pose, np.nan)
     return np.concatenate([np.zeros((1, 3)), pose])

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from wamlab.world.collision import EGO_HALF_M, Collision, corners, ego_box
-from wamlab.world.driver import EGO_LENGTH_M, REAR_AXLE_TO_CENTRE_M
+from wamlab.world.driver import EGO_LENGTH_M, FRONT_M
 from wamlab.world.junction import RED, signal
 from wamlab.world.road import Path, Road
 from wamlab.world.simulation import KEYFRAME_STEPS, STEP_S, State, World
 
-FRONT_M = REAR_AXLE_TO_CENTRE_M + EGO_LENGTH_M / 2  # of the ego car, from its rear axle
 _KERB_MARGIN_M = 0.3  # a corner of the car this far beyond the kerb is off the road
 _CENTRE_MARGIN_M = 0.3  # the car's middle this far beyond the centreline is on the wrong side
 _ON_ROUTE_M = 3.0

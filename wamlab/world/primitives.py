@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
+from functools import cache
 
 import numpy as np
 
@@ -172,6 +173,7 @@ def _vehicle(
     return build(rows)
 
 
+@cache
 def vehicle_templates() -> dict[str, tuple[tuple[float, float, float], Primitives]]:
     """name -> ((length, width, height) in metres, shapes)."""
     paint, cabin = Material.PAINT, Material.CABIN

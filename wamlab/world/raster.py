@@ -186,15 +186,6 @@ def _slots(w: Tensor, wanted: Tensor, filler: float) -> Tensor:
     return torch.where(torch.gather(wanted, 1, order)[..., None], picked, constant)
 
 
-def _slots(w: Tensor, wanted: Tensor, filler: float) -> Tensor:
-    """(M, 6, 3) -> (M, K, 3): the wanted planes first, the remaining slots a constant inverse depth."""
-    k = int(wanted.sum(-1).max()) if len(wanted) else 0
-    order = torch.argsort(wanted.int(), dim=-1, descending=True, stable=True)[:, : max(k, 1)]
-    constant = torch.tensor([0, 0, filler], dtype=w.dtype, device=w.device)
-    picked = torch.gather(w, 1, order[..., None].expand(-1, -1, 3))
-    return torch.where(torch.gather(wanted, 1, order)[..., None], picked, constant)
-
-
 def _rows(c: Candidates, image: tuple[float, int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """The image rows that candidates may cover: index of the candidate (R,), row number (R,), and v (R,)."""
     focal_px, _, height = image

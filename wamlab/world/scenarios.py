@@ -13,9 +13,8 @@ import numpy as np
 
 from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.world.collision import EGO_HALF_M, overlap
-from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M
+from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, FRONT_M
 from wamlab.world.junction import passages
-from wamlab.world.outcome import FRONT_M
 from wamlab.world.primitives import vehicle_templates
 from wamlab.world.road import PLACES, Path
 from wamlab.world.simulation import SceneSpec, World

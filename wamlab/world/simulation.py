@@ -14,7 +14,7 @@ import numpy as np
 from wamlab.errors import HorizonTooLong, InvalidAction, InvalidParameter, UnknownName
 from wamlab.geometry import to_ego_frame
 from wamlab.types import COMMANDS
-from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, REAR_AXLE_TO_CENTRE_M, Driver, EgoState, step_bicycle
+from wamlab.world.driver import EGO_LENGTH_M, EGO_WIDTH_M, FRONT_M, Driver, EgoState, step_bicycle
 from wamlab.world.following import COMFORT_MPS2, PROBES_M, clearance, idm, patience
 from wamlab.world.junction import AMBER_S, CYCLE_S, GREEN_S, Passage, passages
 from wamlab.world.lanes import LEAST_MPS, move_over
@@ -28,7 +28,6 @@ STEP_S = 1 / 12
 KEYFRAME_STEPS = 6  # keyframes at 2 Hz
 WARM_UP_STEPS = 36
 MAX_DENSITY = 3.0
-_FRONT_M = REAR_AXLE_TO_CENTRE_M + EGO_LENGTH_M / 2  # of the car, from the rear axle
 _LIMIT_MPS = {"urban": 10.5, "suburban": 12.0, "rural": 15.5}
 _CHANGES_LANES = (
     0.4  # share of scenes straight on a road of several lanes in which the ego car would like to change lanes
@@ -120,7 +119,7 @@ class World:
         if seen is None:
             return steering, ego.accel_mps2
         boxes = seen.boxes
-        probes = path.at(s + _FRONT_M + PROBES_M)[None]
+        probes = path.at(s + FRONT_M + PROBES_M)[None]
         gap, who = clearance(probes, np.array([EGO_WIDTH_M / 2]), boxes, np.array([len(boxes.speed_mps) - 1]))
         along = np.cos(boxes.pose[who, 2] - probes[0, 0, 2]) * boxes.speed_mps[who]
         gap, leader = patience(gap, along, boxes.speed_mps[who]), max(0.0, float(along[0]))
@@ -307,6 +306,6 @@ def _make_room(agents: Agents, state: AgentState, path: Path, ego: EgoState) -> 
     behind = (x <= 0) & (x > -60) & (np.abs(y) < beside)
     faster = np.where(in_front, ego.speed_mps**2 - state.speed_mps**2, state.speed_mps**2 - ego.speed_mps**2)
     room = 7 + half + np.maximum(faster, 0) / 4
-    gap = np.where(in_front, s - 2.0 - _FRONT_M, -x - EGO_LENGTH_M / 2)
+    gap = np.where(in_front, s - 2.0 - FRONT_M, -x - EGO_LENGTH_M / 2)
     taken = agents.drives & (in_front | behind) & (gap < room)
     return replace(state, s_m=np.where(taken, np.inf, state.s_m), speed_mps=np.where(taken, 0, state.speed_mps))

@@ -75,11 +75,13 @@ class Agents:
     def __len__(self) -> int:
         return len(self.kind)
 
+    def on_map(self, state: AgentState) -> np.ndarray:
+        """(N,) bool: neither has left the map nor is yet to come to it."""
+        return np.isfinite(state.s_m) & (state.s_m >= self.tracks.enter_m[state.track])
+
     def pose(self, state: AgentState, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Poses (n, 3) of the middles. Who has left the map, or not yet come to it, is far away from everything."""
-        s = state.s_m[rows]
-        inside = np.isfinite(s) & (s >= self.tracks.enter_m[state.track[rows]])
-        return np.where(inside[:, None], self._poses(state, rows), (_NOWHERE_M, _NOWHERE_M, 0.0))
+        return np.where(self.on_map(state)[rows, None], self._poses(state, rows), (_NOWHERE_M, _NOWHERE_M, 0.0))
 
     def indicators(self, state: AgentState) -> np.ndarray:
         """(N,) +1 who moves over to the left, -1 to the right, else 0."""
