@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from wamlab.analysis.encoders import (
     analyse,
     base,
     probe_encoders,
+    title,
     untrained,
 )
 from wamlab.analysis.readout import Readout, dense_readout
@@ -87,8 +87,8 @@ def study(
     """
     settings = override(get_preset(preset), overrides or {})
     recipe, rng = settings.probing, np.random.default_rng(seed)
-    loaded, left_out = load(tuple(encoders), recipe)
     splits = scenes_of(dataset, recipe, settings.eval_scenes)
+    loaded, left_out = load(tuple(encoders), recipe)
     stores = {name: _store(splits.dataset, encoder, recipe) for name, encoder in loaded.items()}
     embeddings = {name: _embed(store, splits.all, progress) for name, store in stores.items()}
     errors = probe_encoders(embeddings, splits.parts, every=recipe.every)
@@ -117,7 +117,7 @@ def study(
         looks(patches, probes, splits.test, recipe.num_shown, recipe.frames_shown),
         left_out,
         (*probed.findings, *(replace(finding, measured_on=measured_on) for finding in order)),
-        probed.answer,
+        probed.answer + _missed(left_out),
         probed.metrics | metrics | {f"frames_per_s/{row.encoder}": row.frames_per_s for row in cost.itertuples()},
     )
 
@@ -167,8 +167,6 @@ def load(names: Sequence[str], recipe: ProbingRecipe) -> tuple[dict[str, FrozenE
             missing[name] = error
     if len(loaded) < 2 and missing:
         raise next(iter(missing.values()))
-    if missing:
-        warnings.warn(f"left out {', '.join(missing)}: {next(iter(missing.values()))}", stacklevel=3)
     return loaded, {name: str(error) for name, error in missing.items()}
 
 
@@ -227,6 +225,10 @@ def temporal_ablation(
         float(found.mean), (float(found.low), float(found.high)), UNIT, statistics.verdict(found), "",
     )  # fmt: skip
     return table, (finding,)
+
+
+def _missed(left_out: Iterable[str]) -> str:
+    return f" Not measured, since their weights are not here: {'; '.join(map(title, left_out))}." if left_out else ""
 
 
 def _store(data: Any, encoder: FrozenEncoder, recipe: ProbingRecipe, perturbation: str = "none") -> EmbeddingStore:

@@ -30,27 +30,26 @@ _NEUTRAL, _FAINT, _HOT = "#8a8a8a", "rgba(128,128,128,.08)", (255, 96, 32)
 def ranking_dots(probes: pd.DataFrame, title: str = "", probe: str = PAPER_PROBE) -> go.Figure:
     """A panel for each target: the error of `probe` on each encoder with its interval, the best on top; hollow: never trained.
 
-    `probes` has the columns target, encoder, probe, mean, low, high and n. Baselines that look at nothing are vertical lines.
+    `probes` has the columns target, encoder, probe, mean, low, high and n. Baselines that look at nothing stand below, and as lines.
     """
     figure = make_subplots(cols=len(TARGET_AXES), shared_yaxes=True, horizontal_spacing=0.06)
-    shown = probes[probes.probe == probe]
-    steering = shown[shown.target == next(iter(TARGET_AXES))].sort_values("mean", ascending=False)
+    blind = probes.encoder == NO_ENCODER
+    shown = probes[(probes.probe == probe) | blind].assign(key=probes.encoder.where(~blind, probes.probe))
+    steering = shown[(shown.target == next(iter(TARGET_AXES))) & (shown.encoder != NO_ENCODER)].sort_values("mean")
+    order = [*BASELINES, *steering.key[::-1]]
     for column, (target, axis) in enumerate(TARGET_AXES.items(), 1):
-        rows = shown[shown.target == target].set_index("encoder").loc[steering.encoder]
-        _dots(figure, rows, [encoder_style(name) for name in rows.index], column)
-        blind = probes[(probes.target == target) & (probes.encoder == NO_ENCODER)]
-        for row in blind.itertuples():
-            figure.add_vline(x=row.mean, line={"color": _NEUTRAL, "width": 1.5, "dash": "dot"}, row=1, col=column)
-            figure.add_annotation(
-                x=row.mean, y=1, yref="y domain", text=BASELINES.get(row.probe, row.probe), showarrow=False, textangle=-90,
-                xanchor="right", yanchor="top", font={"size": 12, "color": _NEUTRAL}, row=1, col=column,
-            )  # fmt: skip
+        rows = shown[shown.target == target].set_index("key").reindex(order).dropna(subset="mean")
+        styles = [Style(_NEUTRAL, BASELINES[key]) if key in BASELINES else encoder_style(key) for key in rows.index]
+        for key in rows.index.intersection(list(BASELINES)):
+            line = {"color": _NEUTRAL, "width": 1.5, "dash": "dot"}
+            figure.add_vline(x=rows.loc[key, "mean"], line=line, row=1, col=column)
+        _dots(figure, rows, styles, column)
         figure.update_xaxes(title_text=axis, rangemode="tozero", showgrid=True, row=1, col=column)
     n = int(shown.n.max()) if len(shown) else 0
     note = (
         f"Mean over {n} held-out drives, 95 % bootstrap intervals over drives; hollow: the same network, never trained."
     )
-    return _laid_out(figure, title, note, 130 + 34 * len(steering))
+    return _laid_out(figure, title, note, 130 + 34 * len(order))
 
 
 def seen_dots(temporal: pd.DataFrame, title: str = "") -> go.Figure:
@@ -60,7 +59,8 @@ def seen_dots(temporal: pd.DataFrame, title: str = "") -> go.Figure:
         rows = temporal[temporal.target == target].iloc[::-1]
         names = [BASELINES.get(seen, seen) for seen in rows.seen]
         styles = [
-            encoder_style(row.encoder)._replace(label=name) for row, name in zip(rows.itertuples(), names, strict=True)
+            Style(_NEUTRAL, name) if row.encoder == NO_ENCODER else encoder_style(row.encoder)._replace(label=name)
+            for row, name in zip(rows.itertuples(), names, strict=True)
         ]
         _dots(figure, rows, styles, column)
         figure.update_xaxes(title_text=axis, rangemode="tozero", showgrid=True, row=1, col=column)
@@ -177,8 +177,9 @@ def component_sheet(shown: Sequence[Look], columns: int = 6) -> np.ndarray:
 
 
 def readout_sheet(readout: Readout, encoders: Sequence[str] = ()) -> np.ndarray:
-    """Frames, their true classes and those read out of each encoder's patches (by default of those that were trained), as one picture."""
-    names = encoders or [n for n in readout.predicted if n == NO_ENCODER or not untrained(n)]
+    """Frames, their true classes and those read out of each encoder's patches (by default of all that were trained), as one picture."""
+    trained = [name for name in readout.predicted if name != NO_ENCODER and not untrained(name)]
+    names = list(encoders) or trained or list(readout.predicted)
     rows = [to_hwc(readout.frames), class_colours(readout.truth)] + [class_colours(readout.predicted[n]) for n in names]
     titles = ["camera", "truth", *("commonest class" if n == NO_ENCODER else encoder_style(n).label for n in names)]
     count = len(readout.frames)
@@ -218,6 +219,14 @@ def error_table(probes: pd.DataFrame, target: str = "steering_rad") -> pd.DataFr
     wide = wide.loc[rows.encoder.unique(), rows.probe.unique()]
     wide.index = [encoder_style(name).label for name in wide.index]
     return wide.rename_axis(None, axis=1)
+
+
+def pair_table(pairs: pd.DataFrame, target: str = "steering_rad") -> pd.DataFrame:
+    """`EncoderStudy.pairs` for reading."""
+    rows = pairs[pairs.target == target]
+    named = {side: [encoder_style(name).label for name in rows[side]] for side in ("a", "b")}
+    names = {"p_bonferroni": "p, Bonferroni", "p_holm": "p, Holm"}
+    return rows.assign(**named).drop(columns=["target", "n"]).rename(columns=names).set_index(["a", "b"]).round(4)
 
 
 def _dots(figure: go.Figure, rows: pd.DataFrame, styles: Sequence[Style], column: int) -> None:
