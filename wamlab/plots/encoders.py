@@ -34,16 +34,16 @@ def ranking_dots(probes: pd.DataFrame, title: str = "", probe: str = PAPER_PROBE
     """
     figure = make_subplots(cols=len(TARGET_AXES), shared_yaxes=True, horizontal_spacing=0.06)
     blind = probes.encoder == NO_ENCODER
-    shown = probes[(probes.probe == probe) | blind].assign(key=probes.encoder.where(~blind, probes.probe))
+    shown = probes.assign(key=np.where(blind, probes.probe, probes.encoder))[(probes.probe == probe) | blind]
     steering = shown[(shown.target == next(iter(TARGET_AXES))) & (shown.encoder != NO_ENCODER)].sort_values("mean")
     order = [*BASELINES, *steering.key[::-1]]
     for column, (target, axis) in enumerate(TARGET_AXES.items(), 1):
         rows = shown[shown.target == target].set_index("key").reindex(order).dropna(subset="mean")
         styles = [Style(_NEUTRAL, BASELINES[key]) if key in BASELINES else encoder_style(key) for key in rows.index]
+        _dots(figure, rows, styles, column)  # first: plotly draws no line in an empty panel
         for key in rows.index.intersection(list(BASELINES)):
             line = {"color": _NEUTRAL, "width": 1.5, "dash": "dot"}
             figure.add_vline(x=rows.loc[key, "mean"], line=line, row=1, col=column)
-        _dots(figure, rows, styles, column)
         figure.update_xaxes(title_text=axis, rangemode="tozero", showgrid=True, row=1, col=column)
     n = int(shown.n.max()) if len(shown) else 0
     note = (
@@ -178,8 +178,8 @@ def component_sheet(shown: Sequence[Look], columns: int = 6) -> np.ndarray:
 
 def readout_sheet(readout: Readout, encoders: Sequence[str] = ()) -> np.ndarray:
     """Frames, their true classes and those read out of each encoder's patches (by default of all that were trained), as one picture."""
-    trained = [name for name in readout.predicted if name != NO_ENCODER and not untrained(name)]
-    names = list(encoders) or trained or list(readout.predicted)
+    trained = [name for name in readout.predicted if name == NO_ENCODER or not untrained(name)]
+    names = list(encoders) or (trained if len(trained) > 1 else list(readout.predicted))
     rows = [to_hwc(readout.frames), class_colours(readout.truth)] + [class_colours(readout.predicted[n]) for n in names]
     titles = ["camera", "truth", *("commonest class" if n == NO_ENCODER else encoder_style(n).label for n in names)]
     count = len(readout.frames)
