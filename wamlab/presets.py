@@ -47,11 +47,11 @@ class ProbingRecipe:
     """
 
     encoders: tuple[str, ...] = EMBEDDED
-    every: int = 8
+    every: int = 10
     train_scenes: int = 80
     rate_hz: float | None = None
-    perturbations: tuple[str, ...] = ("blur", "noise", "dark", "left third", "right third")
-    labelled_scenes: int = 64
+    perturbations: tuple[str, ...] = ("blur", "noise", "dark", "right third")
+    labelled_scenes: int = 40
     num_shown: int = 2
     frames_shown: int = 10
 

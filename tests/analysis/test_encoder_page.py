@@ -64,10 +64,11 @@ def test_looks_are_of_the_liveliest_frames(study, root):
     (look,) = study.looks
     scene = open_dataset(root).scene(look.scene)
     assert look.camera.shape == (3, 128, 128, 3)
-    assert set(look.heat) == {FRAME, CLIP}, "attribution is for transformers"
-    for name in look.heat:
-        assert look.heat[name].shape == (3, 8, 8) and look.heat[name].max(axis=(1, 2)) == pytest.approx(1)
-        assert look.colours[name].shape == (3, 8, 8, 3)
+    sides = {FRAME: 8, CLIP: 8, "vq/random": 16}
+    assert set(look.heat) == set(look.colours) == set(sides)
+    for name, side in sides.items():
+        assert look.heat[name].shape == (3, side, side) and look.heat[name].max(axis=(1, 2)) == pytest.approx(1)
+        assert look.colours[name].shape == (3, side, side, 3)
     shown = [t for t in range(len(scene) - 2) if np.allclose(scene.actions[t : t + 3], look.actions)]
     assert len(shown) == 1
     ranges = [np.ptp(scene.actions[t : t + 3, 0]) for t in range(len(scene) - 2)]

@@ -28,7 +28,6 @@ from wamlab.analysis.throughput import throughput
 from wamlab.config import override
 from wamlab.data.embeddings import EmbeddingStore
 from wamlab.encoders import FrozenEncoder, load_encoder
-from wamlab.encoders.frozen import TransformerEncoder
 from wamlab.errors import LabelsMissing, WeightsMissing
 from wamlab.presets import ProbingRecipe, get_preset
 from wamlab.probing import TARGETS, Labelled, change_table, collect, fit_mlp, scene_rmse
@@ -101,7 +100,6 @@ def study(
     perturbed = perturbed_errors({name: stores[name] for name in studied}, probes, splits.test, recipe, progress)
     temporal, order = temporal_ablation(perturbed, errors, rng)
     clip = next((name for name in studied if stores[name].codec.num_frames > 1), None)
-    patches = {name: stores[name] for name in studied if isinstance(loaded[name], TransformerEncoder)}
     readout = _readout(stores, splits, recipe, seed)
     cost = pd.DataFrame([{"encoder": name, **_cost(store, splits.test[0])} for name, store in stores.items()])
     n, seeds = len(splits.test), probed.errors[probed.errors.probe == PAPER_PROBE].seed.nunique()
@@ -114,7 +112,7 @@ def study(
         _changes(perturbed, rng),
         readout,
         cost,
-        looks(patches, probes, splits.test, recipe.num_shown, recipe.frames_shown),
+        looks({name: stores[name] for name in studied}, probes, splits.test, recipe.num_shown, recipe.frames_shown),
         left_out,
         (*probed.findings, *(replace(finding, measured_on=measured_on) for finding in order)),
         probed.answer + _missed(left_out),

@@ -155,12 +155,13 @@ def attribution_scenes(shown: Sequence[Look]) -> list[dict[str, Any]]:
 
 
 def lit(frames: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Frames (T, H, W, 3) uint8 in grey, darker where `heat` (T, h, w) in [0, 1] is low and glowing where it is high."""
+    """Frames (T, H, W, 3) uint8 in grey, glowing where `heat` (T, h, w) in [0, 1] is high."""
     height, width = frames.shape[1:3]
     warm = torch.nn.functional.interpolate(torch.as_tensor(heat)[:, None].float(), (height, width), mode="bilinear")
     warm = warm.clamp(0, 1)[:, 0, :, :, None].numpy()
     grey = frames.mean(-1, keepdims=True)
-    glow = grey * (0.55 + 0.45 * warm) * (1 - 0.6 * warm) + 0.6 * warm * np.array(_HOT)
+    strength = 0.8 * warm**1.5  # so that a patch of middling weight is hardly tinted
+    glow = 0.85 * grey * (1 - strength) + strength * np.array(_HOT)
     return glow.clip(0, 255).astype(np.uint8)
 
 
