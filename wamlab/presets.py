@@ -51,7 +51,7 @@ class ProbingRecipe:
     train_scenes: int = 80
     rate_hz: float | None = None
     perturbations: tuple[str, ...] = ("blur", "noise", "dark", "right third")
-    labelled_scenes: int = 40
+    labelled_scenes: int = 32
     num_shown: int = 2
     frames_shown: int = 10
 
