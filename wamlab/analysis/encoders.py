@@ -180,12 +180,13 @@ def _answer(ranking: pd.DataFrame, errors: pd.DataFrame, n: int) -> str:
         f"[{first.low:.3f}, {first.high:.3f}] of 6 rad, against {second.mean:.3f} with {title(second.encoder)}, and in {first.first:.0%} "
         "of the resamples it is first."
     )
-    if "mean action" in baselines:
-        said += f" Without looking, the mean action errs by {baselines['mean action']:.3f}"
-    if "last action" in baselines:
-        last = baselines["last action"]
-        verdict = "no probe beats that" if last <= first.mean else "the best probe beats both"
-        said += f" and the action of the frame before by {last:.3f}: {verdict}."
+    if len(baselines):
+        beaten = int((baselines > first.mean).sum())
+        verdict = ("no probe beats either", "the best probe beats one of the two", "the best probe beats both")[beaten]
+        said += (
+            f" Without looking, the mean action errs by {baselines['mean action']:.3f} and the action one frame before by "
+            f"{baselines['last action']:.3f}: {verdict}."
+        )
     return said
 
 

@@ -120,7 +120,7 @@ def _cells(
     labels = [encoder_style(name).label for name in values.index]
     figure.add_heatmap(
         z=values.to_numpy(), x=list(values), y=labels, text=text.to_numpy(), texttemplate="%{text}", colorscale=scale, zmin=low,
-        zmax=high, showscale=False, xgap=2, ygap=2, hoverinfo="skip", row=1, col=column,
+        zmax=high, showscale=False, xgap=2, ygap=2, textfont={"size": 12}, hoverinfo="skip", row=1, col=column,
     )  # fmt: skip
 
 
