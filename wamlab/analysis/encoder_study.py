@@ -30,7 +30,7 @@ from wamlab.data.embeddings import EmbeddingStore
 from wamlab.encoders import FrozenEncoder, load_encoder
 from wamlab.errors import LabelsMissing, WeightsMissing
 from wamlab.presets import ProbingRecipe, get_preset
-from wamlab.probing import TARGETS, Labelled, change_table, collect, fit_mlp, scene_rmse
+from wamlab.probing import TARGETS, change_table, collect, fit_mlp, scene_rmse
 from wamlab.probing.mlp import MlpProbe
 from wamlab.types import Finding, Scene
 
@@ -239,12 +239,8 @@ def _embed(store: EmbeddingStore, scenes: Sequence[Scene], progress: bool) -> di
 
 
 def _fit(splits: Splits, embeddings: Mapping[str, torch.Tensor], every: int) -> MlpProbe:
-    train, validation = (_collected(splits, split, embeddings, every) for split in ("train", "val"))
+    train, validation = (collect(splits.parts[split], embeddings, every) for split in ("train", "val"))
     return fit_mlp(train, validation)
-
-
-def _collected(splits: Splits, split: str, embeddings: Mapping[str, torch.Tensor], every: int) -> Labelled:
-    return collect(splits.parts[split], embeddings, every)
 
 
 def _changes(perturbed: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
