@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wamlab.codecs.small_vae import SmallVaeConfig
+from wamlab.encoders import ENCODERS
 from wamlab.errors import UnknownName
 from wamlab.models.anchored_dit import AnchoredDiTConfig
 from wamlab.training.loop import TrainConfig
@@ -27,6 +28,34 @@ class CodecRecipe:
     num_frames: int = 4096
 
 
+#: The embedded encoders, and the twin of each that was never trained.
+EMBEDDED = tuple(f"{name}/{variant}" for name in ENCODERS for variant in ("embedded", "random"))
+
+
+@dataclass(frozen=True)
+class ProbingRecipe:
+    """What is asked of the frozen encoders.
+
+    Attributes:
+        encoders: as `load_encoder` takes them.
+        every: probes read every so many-th frame of a scene (neighbours say nearly the same).
+        train_scenes: at most so many; 0: all. Of the validation split all, of the test split `eval_scenes`.
+        rate_hz: frames a second in clips; None: as recorded.
+        perturbations: what is done to the frames that the fitted probes are then asked about.
+        labelled_scenes: at most so many training scenes teach the dense readout, with one frame each; 0: all.
+        num_shown: drives in the player; frames_shown: of each, in a row.
+    """
+
+    encoders: tuple[str, ...] = EMBEDDED
+    every: int = 10
+    train_scenes: int = 80
+    rate_hz: float | None = None
+    perturbations: tuple[str, ...] = ("blur", "noise", "dark", "right third")
+    labelled_scenes: int = 32
+    num_shown: int = 2
+    frames_shown: int = 10
+
+
 @dataclass(frozen=True)
 class Preset:
     """Any field can be changed by a dotted key: `override(PRESETS["quick"], {"direct.train.steps": 100})`.
@@ -38,6 +67,7 @@ class Preset:
         sampler_steps, guidance: of DDIM.
         eval_scenes, windows_per_scene: at most so many scenes of the test split, and windows of each.
         seeds: of the training runs that a study compares; the first is the default.
+        probing: what is asked of the encoders.
     """
 
     name: str
@@ -54,6 +84,7 @@ class Preset:
     eval_scenes: int = 24
     windows_per_scene: int = 2
     seeds: tuple[int, ...] = (0,)
+    probing: ProbingRecipe = ProbingRecipe()
 
 
 _TINY = {"dim": 32, "depth": 2, "heads": 2, "num_frequencies": 16}
@@ -98,6 +129,13 @@ SMOKE = Preset(
     sampler_steps=4,
     eval_scenes=3,
     windows_per_scene=1,
+    probing=ProbingRecipe(
+        encoders=tuple(name for name in EMBEDDED if name.startswith(("vit", "vjepa2"))),
+        every=2,
+        perturbations=("dark",),
+        num_shown=1,
+        frames_shown=4,
+    ),
 )
 
 QUICK = Preset(
@@ -131,6 +169,15 @@ PAPER = Preset(
     eval_scenes=150,
     windows_per_scene=1,
     seeds=(0, 1, 2),
+    probing=ProbingRecipe(
+        encoders=tuple(ENCODERS),
+        every=1,
+        train_scenes=0,
+        perturbations=("blur", "noise", "dark", "bright", "left third", "right third"),
+        labelled_scenes=0,
+        num_shown=4,
+        frames_shown=16,
+    ),
 )
 
 PRESETS = {preset.name: preset for preset in (SMOKE, QUICK, PAPER)}

@@ -94,7 +94,9 @@ def test_findings_say_what_was_measured(study):
     assert verdicts["Features made for reconstruction come last"].verdict == "reproduced", "its twin does not count"
     twin = verdicts["Pretraining tells more of the steering than the same network untrained"]
     assert twin.measured == pytest.approx(rmse["vq/embedded"] - rmse["vq/random"])
-    assert study.answer.startswith("vjepa2-rep64/embedded carries the steering best: error 0.")
+    assert study.answer.startswith(
+        "V-JEPA 2, 16 frames tells the steering best: over 12 held-out drives the probe errs by 0."
+    )
     assert "the mean action errs by 0.2" in study.answer
 
 

@@ -11,7 +11,7 @@ from wamlab.data.clips import film_of, load_clips
 from wamlab.data.embeddings import EmbeddingStore
 from wamlab.data.frames import load_frames
 from wamlab.encoders import load_encoder
-from wamlab.errors import InvalidShape
+from wamlab.errors import InvalidParameter, InvalidShape, UnknownName
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +81,24 @@ def test_the_key_follows_what_decides_the_embeddings(dataset, frames_encoder, cl
 def test_an_impossible_resolution_is_named(dataset, frames_encoder):
     with pytest.raises(InvalidShape, match="resolution must be a number of pixels, not -1"):
         EmbeddingStore(dataset, frames_encoder, resolution=-1)
+
+
+def test_some_frames_alone(dataset, frames_encoder, tmp_path):
+    whole, some = (EmbeddingStore(dataset, frames_encoder, root=tmp_path, every=every) for every in (1, 5))
+    assert whole.folder != some.folder
+    torch.testing.assert_close(some.read("scene-0001"), whole.read("scene-0001")[[1, 6, 11]], rtol=0, atol=1e-5)
+    with pytest.raises(InvalidParameter, match="every must be at least 1, not 0"):
+        EmbeddingStore(dataset, frames_encoder, every=0)
+
+
+def test_perturbed_frames_are_kept_apart_and_are_the_same_each_time(dataset, frames_encoder, tmp_path):
+    plain, noisy = (
+        EmbeddingStore(dataset, frames_encoder, root=tmp_path / "a", perturbation=p) for p in ("none", "noise")
+    )
+    again = EmbeddingStore(dataset, frames_encoder, root=tmp_path / "b", perturbation="noise")
+    assert not torch.allclose(noisy.read("scene-0001"), plain.read("scene-0001"), atol=1e-3)
+    assert torch.equal(noisy.read("scene-0001"), again.read("scene-0001"))
+    scene = dataset.scene("scene-0001")
+    assert torch.equal(plain.inputs(scene, [3]), load_frames(scene, [3], 128))
+    with pytest.raises(UnknownName, match="perturbation 'fire'"):
+        EmbeddingStore(dataset, frames_encoder, perturbation="fire")

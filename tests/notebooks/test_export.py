@@ -121,6 +121,7 @@ def test_links_and_mentions_are_no_loading(tmp_path):
 
 
 def test_plotly_maps_are_refused(tmp_path):
+    offline.plotly_figure({"data": [{"type": "heatmap"}], "layout": {}})
     figure = {"data": [{"type": "scattergeo"}], "layout": {}}
     with pytest.raises(offline.ExternalReference, match="scattergeo"):
         export(

@@ -227,6 +227,24 @@ class TestCollect:
         assert found.actions.tolist() == [[1, 2], [3, 4], [5, 6]]
         assert found.embeddings.tolist() == [[0, 1], [4, 5], [7, 8]]
 
+    def test_the_action_before_is_that_of_the_frame_before(self):
+        scenes = [scene("a", [[1, 2, 9], [np.nan, 0, 9], [3, 4, 9], [5, 6, 9], [7, 8, 9]]), scene("b", [[0, 1, 9]])]
+        found = collect(scenes, {"a": torch.zeros(5, 1), "b": torch.zeros(1, 1)})
+        assert found.actions[:, 0].tolist() == [1, 3, 5, 7, 0]
+        told = fit_last(found).predict(found)[0, :, 0]
+        mean = float(found.actions.mean(0)[0])
+        assert told.tolist() == pytest.approx([mean, mean, 3, 5, mean]), (
+            "not known: at the start, and after an unknown one"
+        )
+
+    def test_some_frames_alone(self):
+        scenes = [scene("a", [[t, -t, 9] for t in range(5)])]
+        found = collect(scenes, {"a": torch.arange(2.0)[:, None]}, every=3)
+        assert found.actions[:, 0].tolist() == [1, 4], "the last frame, and every third before it"
+        assert found.before[:, 0].tolist() == [0, 3], "whether or not that frame is taken"
+        with pytest.raises(InvalidShape, match="a has 5 frames, 2 of them taken, but 5 embeddings"):
+            collect(scenes, {"a": torch.zeros(5, 1)}, every=3)
+
     def test_what_does_not_fit_is_refused(self):
         with pytest.raises(InvalidParameter, match="no embeddings of a"):
             collect([scene("a", [[1, 2, 3]])], {})

@@ -25,6 +25,15 @@ PAPER = {
     "vit-s16": (0.121, 0.071),
     "vq": (0.126, 0.063),
 }
+#: What a reader calls the encoders.
+TITLES = {
+    "vit-s16": "ViT",
+    "dinov2-s14": "DINOv2",
+    "clip-b32": "CLIP",
+    "vjepa2-rep1": "V-JEPA 2, one frame",
+    "vjepa2-rep64": "V-JEPA 2, 16 frames",
+    "vq": "VQ tokenizer",
+}
 PAPER_PROBE = "mlp"
 UNIT = "of 6 rad"
 
@@ -58,6 +67,7 @@ def probe_encoders(
     embeddings: Mapping[str, Mapping[str, Tensor]],
     splits: Mapping[str, Sequence[Scene]],
     probes: Mapping[str, Callable[..., Probe]] = PROBES,
+    every: int = 1,
 ) -> pd.DataFrame:
     """Errors of every probe on every encoder, and of the baselines: scene, encoder, probe, seed, target, rmse on the test scenes.
 
@@ -66,6 +76,7 @@ def probe_encoders(
     Args:
         embeddings: encoder -> scene name -> (T, D), one a frame, of the scenes of all splits.
         splits: `train`, `val` and `test` scenes.
+        every: the embeddings are of the frames of `every_nth` alone.
 
     Raises what `collect` and the probes raise, and `InvalidParameter` without encoders.
     """
@@ -73,7 +84,7 @@ def probe_encoders(
         raise InvalidParameter("no embeddings of any encoder")
     tables = []
     for encoder, of_scene in embeddings.items():
-        train, validation, test = (collect(splits[split], of_scene) for split in ("train", "val", "test"))
+        train, validation, test = (collect(splits[split], of_scene, every) for split in ("train", "val", "test"))
         fits = [(encoder, probes)] if tables else [(NO_ENCODER, BASELINES), (encoder, probes)]
         for label, family in fits:
             for name, fit in family.items():
@@ -96,11 +107,9 @@ def analyse(
     for i, target in enumerate(TARGETS):
         here, all_here = (table[table.target == target] for table in (chosen, errors))
         ranked = statistics.ranking(here, "rmse", "encoder", rng)
-        published = [
-            np.nan if _untrained(name) else PAPER.get(_base(name), (np.nan,) * 2)[i] for name in ranked.encoder
-        ]
+        published = [np.nan if untrained(name) else PAPER.get(base(name), (np.nan,) * 2)[i] for name in ranked.encoder]
         ranking.append(ranked.assign(target=target, paper=published))
-        trained = here[~here.encoder.map(_untrained)]
+        trained = here[~here.encoder.map(untrained)]
         trained = trained if trained.encoder.nunique() > 1 else here
         pairs.append(statistics.compare_pairs(trained, "rmse", "encoder").assign(target=target))
         probes.append(statistics.interval_table(all_here, "rmse", ["encoder", "probe"], rng).assign(target=target))
@@ -128,12 +137,9 @@ def _findings(errors: pd.DataFrame, rng: np.random.Generator, measured_on: str) 
         return Finding(claim, paper, float(found.mean), interval, UNIT, statistics.verdict(found, sign), measured_on)
 
     made = []
-    named = {_base(name): name for name in reversed(means.index) if not _untrained(name)}
+    named = {base(name): name for name in reversed(means.index) if not untrained(name)}
     twins = [
-        (name, twin)
-        for name in named.values()
-        for twin in means.index
-        if _untrained(twin) and _base(twin) == _base(name)
+        (name, twin) for name in named.values() for twin in means.index if untrained(twin) and base(twin) == base(name)
     ]
     if {"vjepa2-rep64", "vjepa2-rep1"} <= set(named):
         made.append(compare(
@@ -148,18 +154,18 @@ def _findings(errors: pd.DataFrame, rng: np.random.Generator, measured_on: str) 
     if "vq" in named and len(named) > 1:
         next_worst = means[[name for base, name in named.items() if base != "vq"]].idxmax()
         made.append(compare(
-            f"Features made for reconstruction come last (difference in error to {next_worst})",
+            f"Features made for reconstruction come last (difference in error to {title(next_worst)})",
             ".126 against .121, though p = .21", probed[named["vq"]], probed[next_worst], 1,
         ))  # fmt: skip
     if twins:
-        trained, untrained = (probed[[pair[i] for pair in twins]].mean(axis=1) for i in (0, 1))
+        learned, born = (probed[[pair[i] for pair in twins]].mean(axis=1) for i in (0, 1))
         made.append(compare(
             f"Pretraining tells more of the steering than the same network untrained (difference in error, mean of {len(twins)})",
-            "not compared", trained, untrained, -1,
+            "not compared", learned, born, -1,
         ))  # fmt: skip
     if last is not None:
         made.append(compare(
-            f"The best probe, on {means.idxmin()}, knows the steering better than the action of the frame before",
+            f"The best probe, on {title(means.idxmin())}, tells the steering better than the action one frame before (difference in error)",
             "not compared", probed[means.idxmin()], last, -1,
         ))  # fmt: skip
     return tuple(made)
@@ -170,22 +176,31 @@ def _answer(ranking: pd.DataFrame, errors: pd.DataFrame, n: int) -> str:
     steering = errors[(errors.target == TARGETS[0]) & (errors.encoder == NO_ENCODER)]
     baselines = statistics.by_scene(steering, "rmse", ["probe"]).mean() if len(steering) else {}
     said = (
-        f"{first.encoder} carries the steering best: error {first.mean:.3f} [{first.low:.3f}, {first.high:.3f}] of 6 rad over {n} "
-        f"held-out drives, against {second.mean:.3f} of {second.encoder}; it is first in {first.first:.0%} of the resamples"
+        f"{title(first.encoder)} tells the steering best: over {n} held-out drives the probe errs by {first.mean:.3f} "
+        f"[{first.low:.3f}, {first.high:.3f}] of 6 rad, against {second.mean:.3f} with {title(second.encoder)}, and in {first.first:.0%} "
+        "of the resamples it is first."
     )
-    if "mean action" in baselines:
-        said += f". Without looking, the mean action errs by {baselines['mean action']:.3f}"
-    if "last action" in baselines:
-        said += f" and the last action by {baselines['last action']:.3f}"
-    return f"{said}."
+    if len(baselines):
+        beaten = int((baselines > first.mean).sum())
+        verdict = ("no probe beats either", "the best probe beats one of the two", "the best probe beats both")[beaten]
+        said += (
+            f" Without looking, the mean action errs by {baselines['mean action']:.3f} and the action one frame before by "
+            f"{baselines['last action']:.3f}: {verdict}."
+        )
+    return said
 
 
-def _base(name: str) -> str:
+def title(encoder: str) -> str:
+    """`DINOv2` of `dinov2-s14/embedded`, `DINOv2, untrained` of `dinov2-s14/random`; what is not in `TITLES` keeps its name."""
+    return TITLES.get(base(encoder), encoder) + (", untrained" if untrained(encoder) else "")
+
+
+def base(name: str) -> str:
     """`dinov2-s14/embedded`, `dinov2-s14/random` and `dinov2-s14=folder` are all of `dinov2-s14`."""
     return name.partition("=")[0].partition("/")[0]
 
 
-def _untrained(name: str) -> bool:
+def untrained(name: str) -> bool:
     """A twin of random weights, which stands for no encoder of the paper."""
     return "=" not in name and name.partition("/")[2].startswith("random")
 

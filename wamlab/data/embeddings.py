@@ -1,4 +1,4 @@
-"""The latent store's twin for encoders: every frame of a scene, or the clip that ends with it, embedded once. The shards are the same."""
+"""The latent store's twin for encoders: frames of a scene, or the clips that end with them, embedded once. The shards are the same."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wamlab.config import digest
 from wamlab.data import Dataset
 from wamlab.data.clips import film_of, load_clips
 from wamlab.data.frames import load_frames
 from wamlab.data.latents import LatentStore
-from wamlab.errors import InvalidShape
+from wamlab.data.perturb import PERTURBATIONS, perturb
+from wamlab.errors import InvalidParameter, InvalidShape, UnknownName
 from wamlab.types import Encoder, Scene
+
+
+def every_nth(count: int, every: int) -> range:
+    """Which of `count` frames are taken: the last one, and every so many before it (those at the start have the least past)."""
+    return range((count - 1) % every, count, every)
 
 
 class EmbeddingStore(LatentStore):
@@ -34,16 +41,24 @@ class EmbeddingStore(LatentStore):
         root: Path | str | None = None,
         dtype: torch.dtype = torch.float32,
         rate_hz: float | None = None,
+        every: int = 1,
+        perturbation: str = "none",
     ) -> None:
         """
         Args:
             resolution: of the frames as read; by default what the encoder wants, so that they are resized once.
             root: as for `LatentStore`, by default the same folder.
             rate_hz: frames a second in clips, by default as recorded (12 where there are sweeps, else 2).
+            every: embed only the frames of `every_nth`, so that a scene has fewer embeddings than frames.
+            perturbation: one of `PERTURBATIONS`, done to what the encoder sees; a scene's noise is the same each time.
 
-        Raises `InvalidShape`.
+        Raises `InvalidShape`, `InvalidParameter` for `every`, `UnknownName` for the perturbation.
         """
-        self.rate_hz = rate_hz
+        if every < 1:
+            raise InvalidParameter(f"every must be at least 1, not {every}")
+        if perturbation not in PERTURBATIONS:
+            raise UnknownName("perturbation", perturbation, PERTURBATIONS)
+        self.rate_hz, self.every, self.perturbation = rate_hz, every, perturbation
         super().__init__(dataset, encoder, resolution or encoder.resolution, root, dtype)
 
     def _check(self) -> None:
@@ -51,11 +66,22 @@ class EmbeddingStore(LatentStore):
             raise InvalidShape(f"resolution must be a number of pixels, not {self.resolution}")
 
     def _extra_key(self) -> tuple[Any, ...]:
-        return ("clips", self.rate_hz) if self.codec.num_frames > 1 else ()
+        clips = ("clips", self.rate_hz) if self.codec.num_frames > 1 else ()
+        changed = (self.every, self.perturbation) != (1, "none")
+        return (*clips, self.every, self.perturbation) if changed else clips
+
+    def _indices(self, scene: Scene) -> Sequence[int]:
+        return every_nth(len(scene), self.every)
+
+    def inputs(self, scene: Scene, indices: Sequence[int]) -> Tensor:
+        """What the encoder sees of some frames, whatever `every` is: (N, 3, R, R) or clips (N, T, 3, R, R), uint8."""
+        if self.codec.num_frames == 1:
+            frames = load_frames(scene, indices, self.resolution)
+        else:
+            film = film_of(self.dataset, scene)
+            frames = load_clips(scene, film, indices, self.resolution, self.codec.num_frames, self.rate_hz)
+        seed = int(digest(scene.name, list(indices), self.perturbation), 16) % 2**63
+        return perturb(self.perturbation, frames, torch.Generator().manual_seed(seed))
 
     def _encode_frames(self, scene: Scene, indices: Sequence[int]) -> Tensor:
-        encoder = self.codec
-        if encoder.num_frames == 1:
-            return encoder.encode(load_frames(scene, indices, self.resolution))
-        film = film_of(self.dataset, scene)
-        return encoder.encode(load_clips(scene, film, indices, self.resolution, encoder.num_frames, self.rate_hz))
+        return self.codec.encode(self.inputs(scene, indices))

@@ -155,10 +155,15 @@ class LatentStore:
     @torch.inference_mode()
     def _encode(self, scene: Scene) -> Tensor:
         parts = []
-        for first in range(0, len(scene), BATCH):
-            latents = self._encode_frames(scene, range(first, min(first + BATCH, len(scene)))).cpu()
+        indices = self._indices(scene)
+        for first in range(0, len(indices), BATCH):
+            latents = self._encode_frames(scene, indices[first : first + BATCH]).cpu()
             parts.append(latents.to(self.dtype) if latents.is_floating_point() else latents)
         return torch.cat(parts)
+
+    def _indices(self, scene: Scene) -> Sequence[int]:
+        """Which frames of a scene are encoded."""
+        return range(len(scene))
 
     def _encode_frames(self, scene: Scene, indices: Sequence[int]) -> Tensor:
         frames = load_frames(scene, indices, self.resolution)

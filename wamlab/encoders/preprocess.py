@@ -43,13 +43,15 @@ class Preprocess:
     def __call__(self, frames: Tensor) -> Tensor:
         """(..., 3, H, W) uint8 -> (..., 3, crop, crop) float32."""
         lead, (height, width) = frames.shape[:-3], frames.shape[-2:]
-        pixels = frames.reshape(-1, 3, height, width).float()
+        pixels = frames.reshape(-1, 3, height, width).to(torch.float32, copy=True)
         size = self._size(height, width)
         if size != (height, width):
             pixels = _resize(_resize(pixels, (height, size[1]), self.resample), size, self.resample)
-        pixels = _center(pixels, self.crop, self.crop) / 255
+        pixels = _center(pixels, self.crop, self.crop).div_(
+            255
+        )  # in place: of a clip these copies cost a fifth of the pass
         mean, std = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (self.mean, self.std))
-        return ((pixels - mean) / std).unflatten(0, lead)
+        return pixels.sub_(mean).div_(std).unflatten(0, lead)
 
     def visible(self, maps: Tensor) -> Tensor:
         """(..., H, W) of whole frames, such as labels -> (..., H', W'): the part that the backbone sees, to the nearest pixel."""

@@ -30,7 +30,7 @@ _SCRIPT_URL = re.compile(
     re.I,
 )
 #: Plotly traces that draw maps fetched from a server.
-_MAP_TRACES = ("geo", "map", "choropleth")
+_MAP_TRACES = ("geo", "choropleth", "scattermap", "densitymap")
 
 
 class ExternalReference(WamlabError):

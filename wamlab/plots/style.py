@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
+from wamlab.analysis.encoders import NO_ENCODER, base, title, untrained
 from wamlab.errors import UnknownName
 
 
@@ -27,6 +28,16 @@ MODEL_STYLE = {
     "calibrated": Style("#c2639b", "diffusion, calibrated", "dash"),
     "jump": Style("#12a07a", "jump chain"),
     "mlp": Style("#8c6bb1", "MLP", "dashdot"),
+}
+
+#: Of the encoders, by the name of the family; what they are called is in `wamlab.analysis.encoders.TITLES`.
+ENCODER_COLORS = {
+    "vit-s16": "#c2639b",
+    "dinov2-s14": "#2a86d1",
+    "clip-b32": "#12a07a",
+    "vjepa2-rep1": "#d28e00",
+    "vjepa2-rep64": "#d9541e",
+    "vq": "#8c6bb1",
 }
 
 #: Text and lines in a grey that reads on both; a page replaces them by its own.
@@ -78,6 +89,12 @@ def style_of(model: str) -> Style:
     if model not in MODEL_STYLE:
         raise UnknownName("model in MODEL_STYLE", model, MODEL_STYLE)
     return MODEL_STYLE[model]
+
+
+def encoder_style(name: str) -> Style:
+    """The style of `dinov2-s14/embedded`: its family's colour, dotted for a twin that was never trained; truth's neutral for the rest."""
+    dash = "dot" if untrained(name) or name == NO_ENCODER else "solid"
+    return Style(ENCODER_COLORS.get(base(name), MODEL_STYLE["truth"].color), title(name), dash)
 
 
 def row_styles(models: Iterable[str]) -> dict[str, dict[str, str]]:

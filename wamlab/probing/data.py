@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamlab.data.embeddings import every_nth
 from wamlab.errors import InvalidAction, InvalidParameter, InvalidShape
 from wamlab.types import ACTIONS, Scene
 
@@ -21,13 +22,15 @@ TARGETS = ACTIONS[:2]
 class Labelled:
     """Embeddings (N, D) float32 of frames, their actions (N, 2) float32 in SI units (`TARGETS`), and the names of their scenes (N,).
 
-    The frames of a scene stand together, in the order of time.
+    The frames of a scene stand together, in the order of time. `before` (N, 2) are the actions one frame earlier, NaN where there is no
+    such frame; by default those of the row before, as if no frame had been left out.
     Raises `InvalidShape` for shapes that do not fit or embeddings that are not finite, `InvalidAction` for an unknown action.
     """
 
     embeddings: Tensor
     actions: Tensor
     scenes: tuple[str, ...]
+    before: Tensor | None = None
 
     def __post_init__(self) -> None:
         n, shapes = len(self.scenes), (tuple(self.embeddings.shape), tuple(self.actions.shape))
@@ -44,6 +47,13 @@ class Labelled:
                 f"the action of row {bad}, in {self.scenes[bad]}, is unknown: `collect` leaves such frames out"
             )
 
+        if self.before is None:
+            starts = [i == 0 or self.scenes[i] != self.scenes[i - 1] for i in range(n)]
+            object.__setattr__(self, "before", self.actions.roll(1, dims=0))
+            self.before[torch.tensor(starts)] = torch.nan
+        if self.before.shape != self.actions.shape:
+            raise InvalidShape(f"before must be {shapes[1]}, as the actions, not {tuple(self.before.shape)}")
+
     def __len__(self) -> int:
         return len(self.scenes)
 
@@ -59,25 +69,32 @@ class Probe(Protocol):
     def predict(self, data: Labelled) -> Tensor: ...
 
 
-def collect(scenes: Sequence[Scene], embeddings: Mapping[str, Tensor]) -> Labelled:
-    """The frames of some scenes whose action is known, with their embeddings: scene name -> (T, D).
+def collect(scenes: Sequence[Scene], embeddings: Mapping[str, Tensor], every: int = 1) -> Labelled:
+    """The frames of some scenes whose action is known, with their embeddings: scene name -> (T, D), of the frames of `every_nth` alone.
 
     Raises `InvalidShape` where a scene has not one embedding a frame, `InvalidParameter` for a scene without, or no known action at all.
     """
-    parts, actions, names = [], [], []
+    parts, actions, before, names = [], [], [], []
     for scene in scenes:
         if scene.name not in embeddings:
             raise InvalidParameter(f"no embeddings of {scene.name}: encode it first")
-        if len(embeddings[scene.name]) != len(scene):
-            raise InvalidShape(f"{scene.name} has {len(scene)} frames but {len(embeddings[scene.name])} embeddings")
-        wanted = np.asarray(scene.actions)[:, : len(TARGETS)]
-        known = np.isfinite(wanted).all(axis=1)
+        taken = every_nth(len(scene), every)
+        if len(embeddings[scene.name]) != len(taken):
+            each = "" if every == 1 else f", {len(taken)} of them taken,"
+            raise InvalidShape(
+                f"{scene.name} has {len(scene)} frames{each} but {len(embeddings[scene.name])} embeddings"
+            )
+        acted = np.asarray(scene.actions)[:, : len(TARGETS)]
+        earlier = np.vstack([np.full((1, len(TARGETS)), np.nan, acted.dtype), acted])[taken]
+        known = np.isfinite(acted[taken]).all(axis=1)
         parts.append(embeddings[scene.name][torch.from_numpy(known)].float())
-        actions.append(torch.from_numpy(wanted[known]).float())
+        actions.append(torch.from_numpy(acted[taken][known]).float())
+        before.append(torch.from_numpy(earlier[known]).float())
         names += [scene.name] * int(known.sum())
     if not names:
         raise InvalidParameter(f"no frame of {len(scenes)} scenes has a known action")
-    return Labelled(torch.cat(parts), torch.cat(actions).to(parts[0].device), tuple(names))
+    device = parts[0].device
+    return Labelled(torch.cat(parts), torch.cat(actions).to(device), tuple(names), torch.cat(before).to(device))
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,11 @@ class MlpProbe:
 
     def predict(self, data: Labelled) -> Tensor:
         """(S, N, 2) in SI units."""
-        x = self.inputs.apply(data.embeddings).expand(len(self.seeds), -1, -1)
+        return self(data.embeddings)
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (N, D) -> (S, N, 2) in SI units, differentiable."""
+        x = self.inputs.apply(embeddings).expand(len(self.seeds), -1, -1)
         return self.targets.undo(_forward(self.weights, x))
 
 

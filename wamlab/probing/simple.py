@@ -110,10 +110,9 @@ class LastAction:
     seeds: tuple[int, ...] = (0,)
 
     def predict(self, data: Labelled) -> Tensor:
-        """(1, N, 2) in SI units; looks at `data.actions`, one frame late."""
-        starts = torch.tensor([i == 0 or data.scenes[i] != data.scenes[i - 1] for i in range(len(data))])
-        before = data.actions.roll(1, dims=0)
-        return torch.where(starts[:, None].to(before.device), self.first, before)[None]
+        """(1, N, 2) in SI units."""
+        known = data.before.isfinite().all(1, keepdim=True)
+        return torch.where(known, data.before, self.first)[None]
 
 
 def fit_last(train: Labelled, validation: Labelled | None = None) -> LastAction:
