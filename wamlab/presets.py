@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wamlab.codecs.small_vae import SmallVaeConfig
+from wamlab.encoders import SmallClip, SmallDinov2, SmallVit, SmallVJepa2, SmallVq
 from wamlab.errors import UnknownName
 from wamlab.models.anchored_dit import AnchoredDiTConfig
 from wamlab.training.loop import TrainConfig
@@ -28,13 +29,32 @@ class CodecRecipe:
 
 
 @dataclass(frozen=True)
+class EncoderRecipe:
+    """An embedded encoder and how it is pretrained, on all frames of the training scenes."""
+
+    model: SmallVit | SmallDinov2 | SmallClip | SmallVJepa2 | SmallVq
+    train: TrainConfig
+
+
+@dataclass(frozen=True)
+class EncoderRecipes:
+    """Of all families, by the folders of their weights. Minutes each on one CPU core."""
+
+    vit: EncoderRecipe = EncoderRecipe(SmallVit(), TrainConfig(steps=300, batch_size=64))
+    dinov2: EncoderRecipe = EncoderRecipe(SmallDinov2(), TrainConfig(steps=300, batch_size=64))
+    clip: EncoderRecipe = EncoderRecipe(SmallClip(), TrainConfig(steps=300, batch_size=64))
+    vjepa2: EncoderRecipe = EncoderRecipe(SmallVJepa2(), TrainConfig(steps=300, batch_size=8))
+    vq: EncoderRecipe = EncoderRecipe(SmallVq(), TrainConfig(steps=600, batch_size=32))
+
+
+@dataclass(frozen=True)
 class Preset:
     """Any field can be changed by a dotted key: `override(PRESETS["quick"], {"direct.train.steps": 100})`.
 
     Attributes:
         resolution: of the square frames, pixels; codec: as `load_codec` takes it.
         num_context, horizon: frames of a window, at the dataset's rate; stride: between the starts of training windows.
-        direct, diffusion, small_vae: what is trained, by the model's name.
+        direct, diffusion, small_vae: what is trained, by the model's name; encoders: the embedded ones.
         sampler_steps, guidance: of DDIM.
         eval_scenes, windows_per_scene: at most so many scenes of the test split, and windows of each.
         seeds: of the training runs that a study compares; the first is the default.
@@ -48,6 +68,7 @@ class Preset:
     direct: Recipe
     diffusion: Recipe
     small_vae: CodecRecipe
+    encoders: EncoderRecipes = EncoderRecipes()
     stride: int = 1
     sampler_steps: int = 10
     guidance: float = 1.0
@@ -66,6 +87,7 @@ _PAPER = {
     "heads": 4,
     "patch": 4,
 }
+_TINY_ENCODER = TrainConfig(steps=2, batch_size=4, warmup_steps=1, checkpoint_every=2, val_batches=1)
 #: Adam at a constant 1e-4, batch 64, 100 epochs, clip 1, EMA 0.999.
 _PAPER_TRAIN = TrainConfig(
     epochs=100,
@@ -93,6 +115,13 @@ SMOKE = Preset(
         SmallVaeConfig(width=32, encoder_blocks=1, decoder_blocks=1),
         TrainConfig(steps=10, batch_size=8, warmup_steps=2, checkpoint_every=10, val_batches=1),
         num_frames=64,
+    ),
+    encoders=EncoderRecipes(
+        vit=EncoderRecipe(SmallVit(), _TINY_ENCODER),
+        dinov2=EncoderRecipe(SmallDinov2(), _TINY_ENCODER),
+        clip=EncoderRecipe(SmallClip(), _TINY_ENCODER),
+        vjepa2=EncoderRecipe(SmallVJepa2(), _TINY_ENCODER),
+        vq=EncoderRecipe(SmallVq(), _TINY_ENCODER),
     ),
     stride=4,
     sampler_steps=4,
