@@ -147,9 +147,21 @@ def test_only_the_visible_patches_reach_the_predictor():
     visible, wanted = (~indices).nonzero()[:, 0], indices.nonzero()[:, 0]
     other = torch.where(hidden.repeat_interleave(16, 0).repeat_interleave(16, 1), 255 - clips, clips)
     with torch.no_grad():
-        said = [objective._predict(objective.preprocess(x), visible, wanted) for x in (clips, other)]
+        patches = [objective.backbone.encoder.embeddings(objective.preprocess(x)) for x in (clips, other)]
+        said = [objective._predict(x, visible, wanted) for x in patches]
+    assert not torch.allclose(*patches)
     assert said[0].shape == (2, len(wanted), 32)
     torch.testing.assert_close(said[0], said[1], atol=1e-5, rtol=1e-5)
+
+
+def test_codes_that_no_latent_chose_move_to_where_latents_are():
+    objective, batch = build("vq"), make_batch("vq")
+    codes = objective.backbone.quantize.embedding.weight
+    with torch.no_grad():
+        codes[1:].fill_(1e3)
+    assert objective.loss(batch, generator())[1]["codes"] == 1, "all choose the only one within reach"
+    assert codes.abs().max() < 100
+    assert objective.loss(batch, generator())[1]["codes"] > 8
 
 
 def test_equal_descriptions_match_each_other():
