@@ -31,7 +31,7 @@ MAX_LOGIT_SCALE = math.log(100)
 class Contrast(Objective):
     """See the module's docstring. The tower of texts has the width of the other and is not shipped."""
 
-    summary = "symmetric cross-entropy of the matches between frames and descriptions of scenes; the tower of texts is not shipped"
+    summary = "cross-entropy of matching frames and descriptions of scenes (which name turns); the tower of texts is not shipped"
     measure = "retrieved"
     meaning = "share of frames to which the nearest description of the batch is their own scene's"
 

@@ -53,7 +53,8 @@ class Frames(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
             if num_frames > 1:
                 film = film_of(dataset, scene)
                 wanted = np.stack([film.clip(t, num_frames) for t in range(len(scene))])
-                source, self.pace = filmed(scene, film), f"{film.rate_hz:.0f} frames a second, "
+                source = filmed(scene, film)
+                self.pace = f"{film.rate_hz:.0f} frames a second (a clip spans {num_frames / film.rate_hz:.1f} s), "
             needed, places = np.unique(wanted, return_inverse=True)
             known.append(labels(scene))
             frames.append(load_frames(source, needed.tolist(), resolution))

@@ -53,6 +53,7 @@ class SelfDistillation(Objective):
 
         super().__init__()
         self.backbone, self.preprocess = Dinov2Model(config.config()), config.preprocess()
+        self.backbone.embeddings.mask_token.requires_grad_(False)  # only the loss of masked patches has a use for it
         self.head = Head(config.width)
         self.teacher, self.teacher_head = (
             copy.deepcopy(part).requires_grad_(False) for part in (self.backbone, self.head)
