@@ -44,13 +44,13 @@ def _pretraining(steps: int, batch_size: int, learning_rate: float = 1e-3) -> Tr
 
 @dataclass(frozen=True)
 class EncoderRecipes:
-    """Of all families, by the folders of their weights. Three to five minutes each on one CPU core."""
+    """Of all families, by the folders of their weights. One to three minutes each on two CPU cores."""
 
     vit: EncoderRecipe = EncoderRecipe(SmallVit(), _pretraining(400, 64))
-    dinov2: EncoderRecipe = EncoderRecipe(SmallDinov2(), _pretraining(220, 64))
-    clip: EncoderRecipe = EncoderRecipe(SmallClip(), _pretraining(350, 64))
-    vjepa2: EncoderRecipe = EncoderRecipe(SmallVJepa2(), _pretraining(420, 8))
-    vq: EncoderRecipe = EncoderRecipe(SmallVq(), _pretraining(300, 32, 2e-3))
+    dinov2: EncoderRecipe = EncoderRecipe(SmallDinov2(), _pretraining(150, 64))
+    clip: EncoderRecipe = EncoderRecipe(SmallClip(), _pretraining(220, 64))
+    vjepa2: EncoderRecipe = EncoderRecipe(SmallVJepa2(), _pretraining(250, 8))
+    vq: EncoderRecipe = EncoderRecipe(SmallVq(), _pretraining(180, 32, 2e-3))
 
 
 @dataclass(frozen=True)
