@@ -11,7 +11,7 @@ from wamlab.data import open_dataset
 from wamlab.encoders import SmallClip, SmallDinov2, SmallVit, SmallVJepa2, SmallVq
 from wamlab.encoders.pretraining import OBJECTIVES, Batch, Frames, collate
 from wamlab.encoders.pretraining.contrast import END, MAX_TOKENS, tokenize
-from wamlab.encoders.pretraining.distillation import crop
+from wamlab.encoders.pretraining.distillation import balance, crop, crowding
 from wamlab.encoders.pretraining.masking import hide
 from wamlab.encoders.pretraining.objective import follow
 from wamlab.encoders.pretraining.supervised import ATTRIBUTES, CELLS, SceneLabels
@@ -124,6 +124,22 @@ def test_crops_lie_inside_and_show_what_is_there():
     assert slopes.min() > 0.5 * 2 * 0.69 * 0.98 and slopes.max() < 0.5 * 2 * 1.31 * 1.05
     assert views.abs().max() < 1.3 + 0.31
     assert views[:, 0, 16, 16].std() > 0.1, "they are of different places"
+
+
+def test_targets_use_all_prototypes_alike():
+    """Even if every frame prefers the first one; what distinguishes frames stays."""
+    logits = torch.randn(64, 8, generator=generator()) + 4 * torch.eye(8)[0]
+    shares = balance(logits)
+    torch.testing.assert_close(shares.sum(1), torch.ones(64))
+    torch.testing.assert_close(shares.mean(0), torch.full((8,), 1 / 8), atol=0.02, rtol=0)
+    assert (logits.softmax(1).mean(0)[0] > 0.6) and (shares[:, 1].argmax() == (logits[:, 1] - logits[:, 0]).argmax())
+
+
+def test_crowding_is_of_the_nearest_other():
+    angles = torch.tensor([0.0, 0.1, 2.0, 2.3])
+    points = torch.stack([angles.cos(), angles.sin()], dim=1)
+    chords = 2 * torch.sin(torch.tensor([0.1, 0.1, 0.3, 0.3]) / 2)
+    torch.testing.assert_close(crowding(points), -chords.log().mean(), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("count", "share"), [(8, 0.15), (2, 0.7), (3, 1.0), (1, 0.001)])

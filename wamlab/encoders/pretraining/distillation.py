@@ -1,8 +1,8 @@
 """DINOv2: a student that says of a crop what its own moving average, the teacher, says of another crop of the same frame.
 
-The loss is DINO's (Caron et al., 2021, arXiv:2104.14294): centred and sharpened targets, two large crops for both, small ones for the
-student only. Left out of DINOv2 (Oquab et al., 2023, arXiv:2304.07193) are the loss of masked patches and the regulariser that spreads
-features. Crops are not mirrored, because left and right are not the same to a driver.
+The loss is DINO's (Caron et al., 2021, arXiv:2104.14294), two large crops for both and small ones for the student only, with DINOv2's
+targets, balanced by Sinkhorn-Knopp, and its regulariser that spreads features (Oquab et al., 2023, arXiv:2304.07193). Left out is the loss
+of masked patches. Crops are not mirrored, because left and right are not the same to a driver.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from wamlab.encoders.pretraining.objective import Objective, follow
 #: Side of the crops in patches, and the range of their share of the frame's side; two large ones and `SMALL_CROPS` small ones.
 LARGE_PATCHES, LARGE_SCALE = 7, (0.6, 1.0)
 SMALL_PATCHES, SMALL_SCALE, SMALL_CROPS = 4, (0.25, 0.5), 2
-PROTOTYPES, HIDDEN, BOTTLENECK = 512, 256, 64
+PROTOTYPES, HIDDEN, BOTTLENECK = 128, 256, 64
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
-MOMENTUM, CENTRE_MOMENTUM = 0.99, 0.9
+MOMENTUM = 0.99
+#: Weight of the regulariser, and rounds of Sinkhorn-Knopp.
+SPREAD, ROUNDS = 0.1, 3
 #: Range of the factor by which a crop's contrast changes, and of what is added to its normalised values.
 JITTER = 0.3
 
@@ -42,7 +44,7 @@ class Head(nn.Module):
 class SelfDistillation(Objective):
     """See the module's docstring."""
 
-    summary = "self-distillation of crops (DINO: teacher = moving average, centring, 2 large and 2 small crops, not mirrored); no labels"
+    summary = "self-distillation of crops (DINO loss, Sinkhorn-Knopp targets, KoLeo; 2 large, 2 small crops, not mirrored); no labels"
     measure = "matched"
     meaning = (
         "share of frames whose second random crop has the nearest class token, by cosine, among those of the batch"
@@ -58,12 +60,6 @@ class SelfDistillation(Objective):
         self.teacher, self.teacher_head = (
             copy.deepcopy(part).requires_grad_(False) for part in (self.backbone, self.head)
         )
-        self.register_buffer("centre", torch.zeros(PROTOTYPES))
-
-    @torch.no_grad()
-    def prepare(self, frames: Tensor) -> None:
-        """Begin with a centre that is one, of what the teacher says before it has learned anything."""
-        self.centre.copy_(self.teacher_head(self._read(self.teacher, self.preprocess(frames[:, 0]))).mean(dim=0))
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         if self.training:
@@ -74,24 +70,40 @@ class SelfDistillation(Objective):
         small = torch.cat([crop(pixels, SMALL_PATCHES * patch, SMALL_SCALE, generator) for _ in range(SMALL_CROPS)])
         with torch.no_grad():
             says = self.teacher_head(self._read(self.teacher, large))
-            targets = ((says - self.centre) / TEACHER_TEMPERATURE).softmax(dim=1).chunk(2)
+            targets = balance(says.float() / TEACHER_TEMPERATURE).chunk(2)
         tokens = self._read(self.backbone, large)
         told = torch.cat([self.head(tokens), self.head(self._read(self.backbone, small))]) / STUDENT_TEMPERATURE
         views = told.log_softmax(dim=1).chunk(2 + SMALL_CROPS)
         pairs = [
             -(target * view).sum(1).mean() for i, target in enumerate(targets) for j, view in enumerate(views) if i != j
         ]
-        if self.training:
-            self.centre.lerp_(says.mean(dim=0).to(self.centre), 1 - CENTRE_MOMENTUM)
-        one, other = F.normalize(tokens.detach().float(), dim=1).chunk(2)
+        one, other = F.normalize(tokens.float(), dim=1).chunk(2)
+        loss = torch.stack(pairs).mean() + SPREAD * (crowding(one) + crowding(other)) / 2
         nearest = (one @ other.T).argmax(dim=1)
         matched = (nearest == torch.arange(len(nearest), device=nearest.device)).float().mean()
-        return torch.stack(pairs).mean(), {"matched": float(matched)}
+        return loss, {"matched": float(matched)}
 
     @staticmethod
     def _read(backbone: nn.Module, pixels: Tensor) -> Tensor:
         """The class tokens (B, D) of crops."""
         return backbone(pixels).last_hidden_state[:, 0]
+
+
+@torch.no_grad()
+def balance(logits: Tensor) -> Tensor:
+    """(N, K) -> (N, K) probabilities that use all K about equally: Sinkhorn-Knopp (SwAV, Caron et al., 2020, arXiv:2006.09882)."""
+    shares = (logits - logits.max()).exp()
+    for _ in range(ROUNDS):
+        shares = shares / (shares.sum(dim=0, keepdim=True) + 1e-12)
+        shares = shares / shares.sum(dim=1, keepdim=True)
+    return shares
+
+
+def crowding(features: Tensor) -> Tensor:
+    """-mean log of the distance to the nearest other of N unit vectors (N, D): KoLeo (Sablayrolles et al., 2018, arXiv:1806.03198)."""
+    with torch.no_grad():
+        nearest = (features @ features.T).fill_diagonal_(-1).argmax(dim=1)
+    return -((features - features[nearest]).norm(dim=1) + 1e-6).log().mean()
 
 
 def crop(pixels: Tensor, side: int, scale: tuple[float, float], generator: torch.Generator) -> Tensor:
