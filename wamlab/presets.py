@@ -44,7 +44,7 @@ def _pretraining(steps: int, batch_size: int, learning_rate: float = 1e-3) -> Tr
 
 @dataclass(frozen=True)
 class EncoderRecipes:
-    """Of all families, by the folders of their weights. One to three minutes each on two CPU cores."""
+    """Of all families, by the folders of their weights. A few minutes each on two CPU cores."""
 
     vit: EncoderRecipe = EncoderRecipe(SmallVit(), _pretraining(400, 64))
     dinov2: EncoderRecipe = EncoderRecipe(SmallDinov2(), _pretraining(150, 64))
