@@ -70,7 +70,7 @@ def sheet(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="A model's name, e.g. direct or diffusion.")],
+    model: Annotated[str, typer.Argument(help="A model's name, e.g. direct, small-vae or clip-b32.")],
     dataset: Annotated[str, typer.Option(help="synthetic, nuscenes, or a path.")] = "synthetic",
     preset: Annotated[str, typer.Option(help="smoke, quick or paper.")] = "quick",
     set_: Annotated[
@@ -78,7 +78,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
 ) -> None:
-    """Train one world model into a run folder."""
+    """Train one world model, codec or embedded encoder."""
     overrides = dict(_pair(item) for item in set_ or [])
     from wamlab import training
 

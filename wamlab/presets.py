@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wamlab.codecs.small_vae import SmallVaeConfig
-from wamlab.encoders import ENCODERS
+from wamlab.encoders import ENCODERS, SmallClip, SmallDinov2, SmallVit, SmallVJepa2, SmallVq
 from wamlab.errors import UnknownName
 from wamlab.models.anchored_dit import AnchoredDiTConfig
 from wamlab.training.loop import TrainConfig
@@ -57,13 +57,38 @@ class ProbingRecipe:
 
 
 @dataclass(frozen=True)
+class EncoderRecipe:
+    """An embedded encoder and how it is pretrained, on all frames of the training scenes."""
+
+    model: SmallVit | SmallDinov2 | SmallClip | SmallVJepa2 | SmallVq
+    train: TrainConfig
+
+
+def _pretraining(steps: int, batch_size: int, learning_rate: float = 1e-3) -> TrainConfig:
+    return TrainConfig(
+        steps=steps, batch_size=batch_size, learning_rate=learning_rate, weight_decay=0.05, precision="bf16"
+    )
+
+
+@dataclass(frozen=True)
+class EncoderRecipes:
+    """Of all families, by the folders of their weights. A few minutes each on two CPU cores."""
+
+    vit: EncoderRecipe = EncoderRecipe(SmallVit(), _pretraining(400, 64))
+    dinov2: EncoderRecipe = EncoderRecipe(SmallDinov2(), _pretraining(150, 64))
+    clip: EncoderRecipe = EncoderRecipe(SmallClip(), _pretraining(220, 64))
+    vjepa2: EncoderRecipe = EncoderRecipe(SmallVJepa2(), _pretraining(250, 8))
+    vq: EncoderRecipe = EncoderRecipe(SmallVq(), _pretraining(180, 32, 2e-3))
+
+
+@dataclass(frozen=True)
 class Preset:
     """Any field can be changed by a dotted key: `override(PRESETS["quick"], {"direct.train.steps": 100})`.
 
     Attributes:
         resolution: of the square frames, pixels; codec: as `load_codec` takes it.
         num_context, horizon: frames of a window, at the dataset's rate; stride: between the starts of training windows.
-        direct, diffusion, small_vae: what is trained, by the model's name.
+        direct, diffusion, small_vae: what is trained, by the model's name; encoders: the embedded ones.
         sampler_steps, guidance: of DDIM.
         eval_scenes, windows_per_scene: at most so many scenes of the test split, and windows of each.
         seeds: of the training runs that a study compares; the first is the default.
@@ -78,6 +103,7 @@ class Preset:
     direct: Recipe
     diffusion: Recipe
     small_vae: CodecRecipe
+    encoders: EncoderRecipes = EncoderRecipes()
     stride: int = 1
     sampler_steps: int = 10
     guidance: float = 1.0
@@ -97,6 +123,7 @@ _PAPER = {
     "heads": 4,
     "patch": 4,
 }
+_TINY_ENCODER = TrainConfig(steps=2, batch_size=4, warmup_steps=1, checkpoint_every=2, val_batches=1)
 #: Adam at a constant 1e-4, batch 64, 100 epochs, clip 1, EMA 0.999.
 _PAPER_TRAIN = TrainConfig(
     epochs=100,
@@ -124,6 +151,13 @@ SMOKE = Preset(
         SmallVaeConfig(width=32, encoder_blocks=1, decoder_blocks=1),
         TrainConfig(steps=10, batch_size=8, warmup_steps=2, checkpoint_every=10, val_batches=1),
         num_frames=64,
+    ),
+    encoders=EncoderRecipes(
+        vit=EncoderRecipe(SmallVit(), _TINY_ENCODER),
+        dinov2=EncoderRecipe(SmallDinov2(), _TINY_ENCODER),
+        clip=EncoderRecipe(SmallClip(), _TINY_ENCODER),
+        vjepa2=EncoderRecipe(SmallVJepa2(), _TINY_ENCODER),
+        vq=EncoderRecipe(SmallVq(), _TINY_ENCODER),
     ),
     stride=4,
     sampler_steps=4,

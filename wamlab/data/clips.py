@@ -89,6 +89,11 @@ def load_clips(
     """(N, num_frames, 3, R, R) uint8: the clips of frames of a scene (`Film.clip`), as `load_frames` reads them; raises as it does."""
     clips = np.stack([film.clip(t, num_frames, rate_hz) for t in indices])
     needed, places = np.unique(clips, return_inverse=True)
-    if len(film.timestamps_s) > len(scene):
-        scene = dataclasses.replace(scene, timestamps_s=film.timestamps_s, image_paths=film.image_paths)
-    return load_frames(scene, needed.tolist(), resolution)[torch.from_numpy(places.reshape(clips.shape))]
+    return load_frames(filmed(scene, film), needed.tolist(), resolution)[torch.from_numpy(places.reshape(clips.shape))]
+
+
+def filmed(scene: Scene, film: Film) -> Scene:
+    """The scene with the frames of its film for its own, as `load_frames` reads them; nothing else of it fits these frames."""
+    if len(film.timestamps_s) == len(scene):
+        return scene
+    return dataclasses.replace(scene, timestamps_s=film.timestamps_s, image_paths=film.image_paths)

@@ -10,16 +10,18 @@ import torch
 
 from wamlab.codecs import SMALL_VAE, SmallVae, load_codec
 from wamlab.config import override
+from wamlab.encoders import ENCODERS, WEIGHTS
 from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.models import MODELS
 from wamlab.training.codec import train_small_vae
+from wamlab.training.encoders import train_encoder
 from wamlab.training.fitting import fit_or_load, run_folder
 
 if TYPE_CHECKING:
     from wamlab.presets import Preset
 
 #: Every name that `train` takes.
-TRAINABLE = (*(name for name in MODELS if name != "copy"), SmallVae.name)
+TRAINABLE = (*(name for name in MODELS if name != "copy"), SmallVae.name, *ENCODERS)
 
 
 def train(
@@ -33,13 +35,14 @@ def train(
     output: Path | str | None = None,
     progress: bool = True,
 ) -> Path:
-    """Train a world model, or `small-vae`, and return the folder of its run (for small-vae, its weights file).
+    """Train a world model and return the folder of its run; or `small-vae`, or an embedded encoder, and return where its weights are.
 
     Args:
         overrides: dotted keys into the preset; `train.…` and `model.…` are short for those of this model's recipe.
         resume: go on from the last checkpoint. Without it a run that was cut short is refused; a finished one is never repeated.
         seed: the preset's first by default.
-        output: only for small-vae, the folder for weights and model card. By default that of the package: it replaces the included ones.
+        output: only for small-vae and the encoders, the folder for weights and model card. By default that of the package: it replaces the
+            included ones.
 
     Raises `UnknownName`, `InvalidParameter`, the dataset's errors, and what `fit` raises.
     """
@@ -49,16 +52,21 @@ def train(
 
     if model_name not in TRAINABLE:
         raise UnknownName("model to train", model_name, TRAINABLE)
-    if output is not None and model_name != SmallVae.name:
-        raise InvalidParameter("output is only for small-vae; world models are kept in the runs folder (WAMLAB_RUNS)")
+    if output is not None and model_name in MODELS:
+        raise InvalidParameter(
+            "output is only for small-vae and the encoders; world models are kept in the runs folder (WAMLAB_RUNS)"
+        )
     changes = {_full_key(model_name, key): value for key, value in (overrides or {}).items()}
     preset = override(get_preset(preset) if isinstance(preset, str) else preset, changes)
     seed = preset.seeds[0] if seed is None else seed
     dataset = open_dataset(dataset_name)
-    if model_name == SmallVae.name:
+    if model_name not in MODELS:
         options = "".join(f" --set {key}={value}" for key, value in changes.items())
         command = f"wamlab train {model_name} --dataset {dataset_name} --preset {preset.name}{options}"
-        return train_small_vae(dataset, preset, Path(output or SMALL_VAE.parent), command, seed, resume, progress)
+        settings = (command, seed, resume, progress)
+        if model_name in ENCODERS:
+            return train_encoder(model_name, dataset, preset, Path(output or WEIGHTS), *settings)
+        return train_small_vae(dataset, preset, Path(output or SMALL_VAE.parent), *settings)
     codec = load_codec(preset.codec, "cuda" if torch.cuda.is_available() else "cpu")
     store = LatentStore(dataset, codec, preset.resolution)
     fit_or_load(model_name, preset, dataset, codec, store, seed, progress, resume)
@@ -66,5 +74,8 @@ def train(
 
 
 def _full_key(model_name: str, key: str) -> str:
-    """`train.steps` of small-vae is `small_vae.train.steps` of the preset; full keys stay."""
-    return f"{model_name.replace('-', '_')}.{key}" if key.split(".")[0] in ("train", "model") else key
+    """`train.steps` of small-vae is `small_vae.train.steps` of the preset, of clip-b32 `encoders.clip.train.steps`; full keys stay."""
+    if key.split(".")[0] not in ("train", "model"):
+        return key
+    recipe = f"encoders.{ENCODERS[model_name].folder}" if model_name in ENCODERS else model_name.replace("-", "_")
+    return f"{recipe}.{key}"

@@ -223,7 +223,7 @@ def fit(
                 log.write(done, time.perf_counter() - began, row)
                 bar.set_postfix_str(f"loss {row['loss']:.4f}", refresh=False)
             if done % config.checkpoint_every == 0 or done == num_steps:
-                val = _validate(ema, val_set, config, collate, accelerator.device)
+                val = validate(ema, val_set, config, collate, accelerator.device)
                 if val is not None:
                     log.write(done, time.perf_counter() - began, {f"val_{k}": v for k, v in val.items()})
                     if state["best"] is None or val["loss"] < state["best"]["val_loss"]:
@@ -259,10 +259,10 @@ def _update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 @torch.no_grad()
-def _validate(
+def validate(
     model: nn.Module, val_set: Dataset | None, config: TrainConfig, collate: Callable, device: torch.device
 ) -> dict[str, float] | None:
-    """Mean loss and logs of evenly spaced validation samples, with the same randomness every time."""
+    """Mean loss and logs of evenly spaced validation samples, with the same randomness every time; `model` is in eval mode."""
     if val_set is None or len(val_set) == 0:
         return None
     count = min(len(val_set), config.val_batches * config.batch_size)
