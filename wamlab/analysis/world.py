@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 
 from wamlab import statistics
 from wamlab.analysis import closed_loop, steering
 from wamlab.analysis.driving import QUANTITIES, agreement, driving, quantiles
 from wamlab.config import override
+from wamlab.data.frames import squared
 from wamlab.errors import InvalidParameter
 from wamlab.render import to_hwc
 from wamlab.types import ACTIONS, Finding, Scene
@@ -148,14 +150,18 @@ def what_if(scenes: Sequence[Scene], count: int, horizon: int, resolution: int) 
 
 def _asked(scene: Scene, t: int, horizon: int, resolution: int) -> dict[str, Any]:
     driven = logged_actions(scene, t, horizon)
-    rows = {}
+    answers = {}
     for name, (turned_rad, accel_mps2) in WHAT_IF.items():
         actions = driven + np.array([turned_rad, 0.0])
         if accel_mps2 is not None:
             actions[:, 1] = accel_mps2
-        answer = replay(scene, t, actions, every_step=True)
-        present = answer.renderer([answer.present]).rgb
-        rows[name] = to_hwc(_square(torch.cat([present, answer.frames]), resolution))
+        answers[name] = replay(scene, t, actions, every_step=True)
+    first = answers["truth"]
+    present = first.renderer([first.present]).rgb  # the same for all
+    rows = {
+        name: np.stack([squared(Image.fromarray(f), resolution) for f in to_hwc(torch.cat([present, answer.frames]))])
+        for name, answer in answers.items()
+    }
     at = np.arange(horizon + 1) * KEYFRAME_STEPS
     speed = scene.actions[t : t + horizon + 1, ACTIONS.index("speed_mps")]
     actions = np.column_stack([np.vstack([driven, driven[-1]])[at], speed])
@@ -166,17 +172,6 @@ def _asked(scene: Scene, t: int, horizon: int, resolution: int) -> dict[str, Any
         "actions": actions,
         "times_s": scene.timestamps_s[t : t + horizon + 1] - scene.timestamps_s[t],
     }
-
-
-def _square(frames: torch.Tensor, resolution: int) -> torch.Tensor:
-    """(T, 3, H, W) uint8 -> the middle square at `resolution` pixels."""
-    from torch.nn.functional import interpolate
-
-    side = min(frames.shape[-2:])
-    top, left = ((n - side) // 2 for n in frames.shape[-2:])
-    square = frames[..., top : top + side, left : left + side].float()
-    small = interpolate(square, (resolution, resolution), mode="bicubic", antialias=True, align_corners=False)
-    return small.round().clamp(0, 255).to(torch.uint8)
 
 
 def _findings(

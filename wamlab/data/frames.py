@@ -45,7 +45,7 @@ def load_image(path: Path, resolution: int) -> np.ndarray:
     """(R, R, 3) uint8; see `load_frames`."""
     try:
         with Image.open(path) as image:
-            return _squared(image, resolution)
+            return squared(image, resolution)
     except FileNotFoundError:
         raise ImageDamaged(
             f"image {path} is missing: put it back, or run `wamlab data synth` if it is synthetic"
@@ -63,7 +63,8 @@ def centre_square(width: int, height: int) -> tuple[int, int, int, int]:
     return left, top, left + side, top + side
 
 
-def _squared(image: Image.Image, resolution: int) -> np.ndarray:
+def squared(image: Image.Image, resolution: int) -> np.ndarray:
+    """(R, R, 3) uint8: an image of any size as `load_frames` gives it."""
     square = image.convert("RGB").crop(centre_square(*image.size))
     return np.asarray(square.resize((resolution, resolution), Image.Resampling.LANCZOS))
 
@@ -80,5 +81,5 @@ def _from_video(scene: Scene, indices: Sequence[int], resolution: int) -> Iterat
 
     wanted = sorted(set(indices))
     for i, image in zip(wanted, video_images(scene.video_path, scene.video_frames[wanted]), strict=True):
-        frame = _squared(image, resolution)
+        frame = squared(image, resolution)
         yield from ((t, frame) for t, index in enumerate(indices) if index == i)

@@ -6,6 +6,7 @@ from a side road. The adversary keeps its path and its speed whatever the ego ca
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ _AT_CROSSING_M = 20.0  # from the middle of a crossing
 
 
 @dataclass(frozen=True)
-class Scenario:
+class Scenario(ABC):
     """What all crash tests have in common. Nothing about a test is random beyond these fields.
 
     Attributes:
@@ -82,9 +83,9 @@ class Scenario:
         reach = (EGO_WIDTH_M + self.size_m[1]) / 2 - _OVERLAP_M
         return -reach, reach
 
+    @abstractmethod
     def path(self, world: World, start_m: float) -> tuple[Path, float]:
         """The target's path, and where on it the target's middle is `ttc_s` after the start at `start_m` of the route."""
-        raise NotImplementedError
 
     def starts_m(self, world: World) -> np.ndarray:
         """Where on the route the ego car can start: so that it meets its target on the open road."""
