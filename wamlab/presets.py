@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from wamlab.codecs.small_vae import SmallVaeConfig
@@ -82,6 +83,39 @@ class EncoderRecipes:
 
 
 @dataclass(frozen=True)
+class SpaceRecipe:
+    """One network and one training for all the variants that are compared in a space of latents."""
+
+    model: AnchoredDiTConfig
+    train: TrainConfig
+
+    def by_model(self) -> dict[str, Recipe]:
+        """Fields of `Preset` -> the recipe of that model."""
+        direct = dataclasses.replace(self.model, objective="direct")
+        return {"direct": Recipe(direct, self.train), "diffusion": Recipe(self.model, self.train)}
+
+
+@dataclass(frozen=True)
+class DiagnosisRecipe:
+    """The controlled pairs of the diagnosis: networks small enough to train every variant with every seed.
+
+    Attributes:
+        encoder: whose embeddings are the pooled space, as `load_encoder` takes it.
+        pooled_horizon: frames predicted there; in the spatial space as many as the preset says.
+        pooled, spatial: what is trained.
+        seeds: of the training runs; a notebook's `seed` is added to each.
+        draws: futures drawn of each window, to tell the spread of a model's draws from the error of their mean.
+    """
+
+    pooled: SpaceRecipe
+    spatial: SpaceRecipe
+    encoder: str = "dinov2-s14/embedded"
+    pooled_horizon: int = 8
+    seeds: tuple[int, ...] = (0, 1, 2)
+    draws: int = 4
+
+
+@dataclass(frozen=True)
 class Preset:
     """Any field can be changed by a dotted key: `override(PRESETS["quick"], {"direct.train.steps": 100})`.
 
@@ -93,6 +127,7 @@ class Preset:
         eval_scenes, windows_per_scene: at most so many scenes of the test split, and windows of each.
         seeds: of the training runs that a study compares; the first is the default.
         probing: what is asked of the encoders.
+        diagnosis: which networks are compared to find out when a transformer helps.
     """
 
     name: str
@@ -103,6 +138,7 @@ class Preset:
     direct: Recipe
     diffusion: Recipe
     small_vae: CodecRecipe
+    diagnosis: DiagnosisRecipe
     encoders: EncoderRecipes = EncoderRecipes()
     stride: int = 1
     sampler_steps: int = 10
@@ -152,6 +188,13 @@ SMOKE = Preset(
         TrainConfig(steps=10, batch_size=8, warmup_steps=2, checkpoint_every=10, val_batches=1),
         num_frames=64,
     ),
+    diagnosis=DiagnosisRecipe(
+        pooled=SpaceRecipe(AnchoredDiTConfig(patch=1, **_TINY), _TINY_TRAIN),
+        spatial=SpaceRecipe(AnchoredDiTConfig(**_TINY), _TINY_TRAIN),
+        pooled_horizon=4,
+        seeds=(0, 1),
+        draws=2,
+    ),
     encoders=EncoderRecipes(
         vit=EncoderRecipe(SmallVit(), _TINY_ENCODER),
         dinov2=EncoderRecipe(SmallDinov2(), _TINY_ENCODER),
@@ -184,6 +227,16 @@ QUICK = Preset(
         SmallVaeConfig(),
         TrainConfig(steps=2000, batch_size=16, learning_rate=2e-3, warmup_steps=100, checkpoint_every=500),
     ),
+    diagnosis=DiagnosisRecipe(
+        pooled=SpaceRecipe(
+            AnchoredDiTConfig(patch=1, dim=96, depth=2, num_frequencies=16),
+            TrainConfig(steps=300, batch_size=32, learning_rate=2e-3, warmup_steps=20),
+        ),
+        spatial=SpaceRecipe(
+            AnchoredDiTConfig(dim=96, depth=3, num_frequencies=16),
+            TrainConfig(steps=200, batch_size=16, learning_rate=2e-3, warmup_steps=20),
+        ),
+    ),
 )
 
 PAPER = Preset(
@@ -198,6 +251,12 @@ PAPER = Preset(
         SmallVaeConfig(width=192, encoder_blocks=4, decoder_blocks=8),
         TrainConfig(steps=50_000, batch_size=64, checkpoint_every=1000, workers=4),
         num_frames=25_000,
+    ),
+    diagnosis=DiagnosisRecipe(
+        pooled=SpaceRecipe(AnchoredDiTConfig(**_PAPER | {"patch": 1, "present": "concat"}), _PAPER_TRAIN),
+        spatial=SpaceRecipe(AnchoredDiTConfig(**_PAPER), _PAPER_TRAIN),
+        encoder="dinov2-s14",
+        pooled_horizon=16,
     ),
     sampler_steps=50,
     eval_scenes=150,
