@@ -51,6 +51,7 @@ class AnchoredDiTConfig:
     action_sequence: each horizon step sees the action that leads to it; False: every step sees the first one only.
     actions: the columns of `wamlab.types.ACTIONS` that the model sees.
     channels, size: of the latents, c and h = w; horizon: the most future frames; num_context: context frames seen in `concat`.
+    jump: frames between a prediction and what it is anchored on, whose actions' embeddings are averaged (only `Jump` has several).
     patch: side of a token in latent pixels.
     fourier_scale: standard deviation of the initial action frequencies, cycles per standard deviation of the action.
     action_dropout: how often in training the action embedding of a sample is zeroed, for guidance.
@@ -67,6 +68,7 @@ class AnchoredDiTConfig:
     size: int = 16
     horizon: int = 4
     num_context: int = 1
+    jump: int = 1
     patch: int = 4
     dim: int = 128
     depth: int = 4
@@ -134,12 +136,13 @@ class AnchoredDiT(nn.Module):
     # -- the network: everything below is in standardised latents -------------------------------------------------------------
 
     def condition(self, context: Tensor, actions: Tensor, keep: Tensor | None = None) -> Condition:
-        """context: (B, C, c, h, w); actions: (B, F, A); keep: (B,) in {0, 1}, zeroes the action embedding where 0."""
+        """context: (B, C, c, h, w); actions: (B, F · jump, A); keep: (B,) in {0, 1}, zeroes the action embedding where 0."""
         c = self.config
         patches = patchify(context[:, -c.num_context :], c.patch)  # (B, C, P, width)
         if not c.action_sequence:
             actions = actions[:, :1].expand_as(actions)
-        action = self.embed_action(self.actions(actions)[..., self.action_columns])  # (B, F, D)
+        action = self.embed_action(self.actions(actions)[..., self.action_columns])  # (B, F · jump, D)
+        action = action.unflatten(1, (-1, c.jump)).mean(dim=2)  # (B, F, D)
         if keep is not None:
             action = action * keep[:, None, None].to(action)
         position = self.spatial_position
@@ -180,7 +183,7 @@ class AnchoredDiT(nn.Module):
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """MSE of what is predicted, in standardised latents; `vs_copy`: the future's error as a fraction of that of copying the present."""
         self._check(batch.context, batch.actions)
-        shape = (len(batch), batch.actions.shape[1], *batch.context.shape[2:])
+        shape = (len(batch), batch.actions.shape[1] // self.config.jump, *batch.context.shape[2:])
         check_shape("future", batch.future, "B F c h w", shape)
         context, future = self.latents(batch.context), self.latents(batch.future)
         present, device = context[:, -1:], future.device
@@ -235,7 +238,7 @@ class AnchoredDiT(nn.Module):
         Raises `InvalidShape`, `InvalidAction` and `HorizonTooLong`.
         """
         self._check(context, actions)
-        batch, frames = actions.shape[:2]
+        batch, frames = len(actions), actions.shape[1] // self.config.jump
         device = self.head.weight.device
         context, actions = context.to(device), actions.to(device)
         steps = 1 if self.config.objective == "direct" else steps
@@ -280,8 +283,11 @@ class AnchoredDiT(nn.Module):
         needed = c.num_context if c.present == "concat" else 1
         if context.shape[1] < needed:
             check_shape("context", context, "B C c h w", (None, needed, c.channels, c.size, c.size))
-        if not 1 <= actions.shape[1] <= c.horizon:
-            raise HorizonTooLong(
-                f"{actions.shape[1]} actions given, but this model predicts 1 to {c.horizon} frames; train one with a longer horizon"
-            )
+        self._check_frames(actions.shape[1])
         check_finite_actions(actions)
+
+    def _check_frames(self, frames: int) -> None:
+        if not 1 <= frames <= self.config.horizon:
+            raise HorizonTooLong(
+                f"{frames} actions given, but this model predicts 1 to {self.config.horizon} frames; train one with a longer horizon"
+            )
