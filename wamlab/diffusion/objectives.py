@@ -9,6 +9,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from wamlab.errors import UnknownName
+
+#: What a denoiser may predict.
+OBJECTIVES = ("x0", "eps", "v")
+
 
 def coefficients(alpha_bar: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """sqrt(alpha-bar) and sqrt(1 - alpha-bar), computed in alpha_bar's precision, shaped to multiply x and cast to its type."""
@@ -45,3 +50,25 @@ def x0_from_v(x_t: Tensor, v: Tensor, alpha_bar: Tensor) -> Tensor:
 def eps_from_v(x_t: Tensor, v: Tensor, alpha_bar: Tensor) -> Tensor:
     a, b = coefficients(alpha_bar, x_t)
     return b * x_t + a * v
+
+
+def target(objective: str, x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """What a denoiser with this objective is to predict. Raises `UnknownName`."""
+    if objective == "x0":
+        return x0
+    if objective == "eps":
+        return noise
+    if objective == "v":
+        return v_from_x0(q_sample(x0, noise, alpha_bar), x0, alpha_bar)
+    raise UnknownName("objective", objective, OBJECTIVES)
+
+
+def x0_from(objective: str, x_t: Tensor, output: Tensor, alpha_bar: Tensor) -> Tensor:
+    """x0 from the output of a denoiser with this objective. Raises `UnknownName`."""
+    if objective == "x0":
+        return output
+    if objective == "eps":
+        return x0_from_eps(x_t, output, alpha_bar)
+    if objective == "v":
+        return x0_from_v(x_t, output, alpha_bar)
+    raise UnknownName("objective", objective, OBJECTIVES)
