@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wamlab.diffusion.ddim import sample_ddim
 from wamlab.diffusion.objectives import q_sample
+from wamlab.diffusion.sampling import sample
 from wamlab.diffusion.schedules import make_schedule
 from wamlab.errors import HorizonTooLong, InvalidParameter, UnknownName
 from wamlab.models.blocks import (
@@ -226,8 +226,14 @@ class AnchoredDiT(nn.Module):
             check_shape("noise", noise, "B F c h w", (batch if len(noise) != 1 else 1, *shape[1:]))
             noise = noise.to(context).expand(shape)
             present = standard[:, -1:]
-            x0 = sample_ddim(
-                lambda x, t: present + delta(x, t), noise, self.alphas_cumprod, steps, eta, generator, callback
+            x0 = sample(
+                lambda x, t: present + delta(x, t),
+                noise,
+                self.alphas_cumprod,
+                steps,
+                eta=eta,
+                generator=generator,
+                callback=callback,
             )
             latents = self.latents.inverse(x0)
         settings = {"steps": steps, "eta": eta, "guidance": guidance}
