@@ -9,19 +9,30 @@ from torch import Tensor
 
 
 class Mixture:
-    """x0 ~ sum_k w_k N(m_k, std²); x_t as `alphas_cumprod` says. Axes: (B, 1)."""
+    """x0 ~ sum_k w_k N(m_k, std²). Axes: (B, 1); diffusion steps as `alphas_cumprod` has them."""
 
     def __init__(self, alphas_cumprod: Tensor, means=(-1.0, 1.5), std: float = 0.5, weights=(0.3, 0.7)) -> None:
         self.alphas_cumprod, self.std = alphas_cumprod, std
         self.means, self.weights = torch.tensor(means).double(), torch.tensor(weights).double()
 
+    def expect(self, x: Tensor, signal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """E[x0 | x] and E[eps | x] for x = signal x0 + noise eps; signal and noise (B,) or scalars."""
+        signal, noise = (level.reshape(-1, 1).to(x) for level in (signal, noise))
+        means, variance = self.means.to(x), signal**2 * self.std**2 + noise**2
+        residual = (x - signal * means) / variance  # (B, K)
+        which = (self.weights.to(x).log() - residual.square() * variance / 2).softmax(-1)
+        x0 = (which * (means + signal * self.std**2 * residual)).sum(-1, keepdim=True)
+        return x0, (which * noise * residual).sum(-1, keepdim=True)
+
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
-        """E[x0 | x_t]."""
-        a = self.alphas_cumprod[t].reshape(-1, 1).to(x)
-        means, weights, variance = self.means.to(x), self.weights.to(x), a * self.std**2 + 1 - a
-        which = (weights.log() - (x - a.sqrt() * means).square() / (2 * variance)).softmax(-1)  # (B, K)
-        each = means + a.sqrt() * self.std**2 / variance * (x - a.sqrt() * means)
-        return (which * each).sum(-1, keepdim=True)
+        """E[x0 | x_t] at a step of the schedule."""
+        a = self.alphas_cumprod[t]
+        return self.expect(x, a.sqrt(), (1 - a).sqrt())[0]
+
+    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[x0 - eps | x] on the straight path from noise (t = 0) to data (t = 1)."""
+        x0, eps = self.expect(x, t, 1 - t)
+        return x0 - eps
 
     def cdf(self, x: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
         """P(signal x0 + noise eps < x)."""
