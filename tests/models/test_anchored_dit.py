@@ -84,6 +84,48 @@ def test_untrained_model_returns_the_present(present):
     torch.testing.assert_close(diffusion.latents, present_frames, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("prediction", ["x0", "eps", "v"])
+@pytest.mark.parametrize("anchored", [True, False])
+def test_a_denoiser_that_knows_the_answer_has_no_loss_and_returns_it(prediction, anchored, monkeypatch):
+    """What training asks of the network, given back to the sampler, is the true future: both sides mean the same by `prediction`."""
+    model, b = make_model(prediction=prediction, anchored=anchored), make_batch()
+    future, present = model.latents(b.future), model.latents(b.context)
+    change = future - present if anchored else future
+
+    def oracle(self, x, t, condition):
+        a, s = (
+            f(model.alphas_cumprod[t])[:, None, None, None, None].float()
+            for f in (torch.sqrt, lambda v: (1 - v).sqrt())
+        )
+        noise = (x - a * future) / s
+        return {"x0": change, "eps": noise, "v": a * noise - s * change}[prediction]
+
+    monkeypatch.setattr(AnchoredDiT, "forward", oracle)
+    loss, logs = model.loss(b, generator())
+    assert loss < 1e-4 and logs["vs_copy"] < 1e-3
+    rollout = model.rollout(b.context, b.actions, generator(), steps=5)
+    torch.testing.assert_close(rollout.latents, b.future, atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("objective", ["direct", "diffusion"])
+def test_without_the_anchor_the_untrained_model_returns_the_mean(objective):
+    model, b = make_model(objective=objective, anchored=False), make_batch()
+    latents = model.rollout(b.context, b.actions, generator(), steps=2).latents
+    mean = model.latents.mean.view(4, 1, 1).expand_as(latents)
+    torch.testing.assert_close(latents, mean, atol=1e-4, rtol=0)
+
+
+def test_without_the_sequence_only_the_first_action_counts():
+    for action_sequence in (True, False):
+        model, b = make_model(trained=True, objective="direct", action_sequence=action_sequence), make_batch()
+        base = model.rollout(b.context, b.actions, generator()).latents
+        later, first = b.actions.clone(), b.actions.clone()
+        later[:, 1:] += 1
+        first[:, :1] += 1
+        assert torch.equal(model.rollout(b.context, later, generator()).latents, base) != action_sequence
+        assert not torch.equal(model.rollout(b.context, first, generator()).latents, base)
+
+
 def test_parameters_at_the_papers_size():
     paper = AnchoredDiTConfig(size=32, horizon=16, dim=256, present="pooled", actions=("steering_rad", "accel_mps2"))
     four, two = count(AnchoredDiT(paper)), count(AnchoredDiT(dataclasses.replace(paper, depth=2)))
@@ -188,6 +230,8 @@ def test_bad_input_is_named():
         make_model(num_context=2).rollout(b.context, b.actions, generator())
     with pytest.raises(UnknownName, match="'jump'; known: diffusion, direct"):
         AnchoredDiTConfig(objective="jump")
+    with pytest.raises(UnknownName, match="'x1'; known: eps, v, x0"):
+        AnchoredDiTConfig(prediction="x1")
     with pytest.raises(UnknownName, match="steering_rad"):
         AnchoredDiTConfig(actions=("steer",))
     with pytest.raises(InvalidParameter, match="patch must divide"):

@@ -1,7 +1,7 @@
 """AnchoredDiT: the diffusion transformer whose every prediction is the present plus a learned change.
 
-One network, two objectives. `diffusion`: denoise all future frames together, x0-prediction, DDIM. `direct`: the same network at
-t = 0 on the present, replicated: a regression. Following "DiT-WAM", with these stated differences:
+One network, two objectives. `diffusion`: denoise all future frames together (x0-prediction by default), DDIM. `direct`: the same
+network at t = 0 on the present, replicated: a regression. Following "DiT-WAM", with these stated differences:
 
 - the block gates are zero-initialised, as adaLN-Zero has it and the authors' code does not;
 - the present enters beside each noisy token by default (`present="concat"`: two input projections, summed, which equals projecting
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wamlab.diffusion.objectives import q_sample
+from wamlab.diffusion.objectives import OBJECTIVES, coefficients, q_sample, target, x0_from
 from wamlab.diffusion.sampling import sample
 from wamlab.diffusion.schedules import make_schedule
 from wamlab.errors import HorizonTooLong, InvalidParameter, UnknownName
@@ -36,14 +36,22 @@ from wamlab.models.blocks import (
 )
 from wamlab.types import ACTIONS, Batch, Rollout
 
+#: Standard deviations of the latents beyond which an x0 that was computed from eps is cut off.
+EPS_CLIP = 6.0
+
 
 @dataclass(frozen=True)
 class AnchoredDiTConfig:
     """Attributes:
     objective: `direct` or `diffusion`.
+    prediction: what the denoiser predicts of the change from the present, and its loss compares: `x0`, `eps` (the noise) or `v`;
+        `direct` always predicts the change itself.
+    anchored: predict the change from the present; False: the future itself.
     present: `concat` or `pooled` (the paper's).
+    action_sequence: each horizon step sees the action that leads to it; False: every step sees the first one only.
     actions: the columns of `wamlab.types.ACTIONS` that the model sees.
     channels, size: of the latents, c and h = w; horizon: the most future frames; num_context: context frames seen in `concat`.
+    jump: frames between a prediction and what it is anchored on, whose actions' embeddings are averaged (only `Jump` has several).
     patch: side of a token in latent pixels.
     fourier_scale: standard deviation of the initial action frequencies, cycles per standard deviation of the action.
     action_dropout: how often in training the action embedding of a sample is zeroed, for guidance.
@@ -51,12 +59,16 @@ class AnchoredDiTConfig:
     """
 
     objective: str = "diffusion"
+    prediction: str = "x0"
+    anchored: bool = True
     present: str = "concat"
+    action_sequence: bool = True
     actions: tuple[str, ...] = ACTIONS
     channels: int = 4
     size: int = 16
     horizon: int = 4
     num_context: int = 1
+    jump: int = 1
     patch: int = 4
     dim: int = 128
     depth: int = 4
@@ -69,7 +81,8 @@ class AnchoredDiTConfig:
     diffusion_steps: int = 1000
 
     def __post_init__(self) -> None:
-        for field, known in (("objective", ("direct", "diffusion")), ("present", ("concat", "pooled"))):
+        choices = {"objective": ("direct", "diffusion"), "prediction": OBJECTIVES, "present": ("concat", "pooled")}
+        for field, known in choices.items():
             if getattr(self, field) not in known:
                 raise UnknownName(field, getattr(self, field), known)
         for name in self.actions:
@@ -123,10 +136,13 @@ class AnchoredDiT(nn.Module):
     # -- the network: everything below is in standardised latents -------------------------------------------------------------
 
     def condition(self, context: Tensor, actions: Tensor, keep: Tensor | None = None) -> Condition:
-        """context: (B, C, c, h, w); actions: (B, F, A); keep: (B,) in {0, 1}, zeroes the action embedding where 0."""
+        """context: (B, C, c, h, w); actions: (B, F · jump, A); keep: (B,) in {0, 1}, zeroes the action embedding where 0."""
         c = self.config
         patches = patchify(context[:, -c.num_context :], c.patch)  # (B, C, P, width)
-        action = self.embed_action(self.actions(actions)[..., self.action_columns])  # (B, F, D)
+        if not c.action_sequence:
+            actions = actions[:, :1].expand_as(actions)
+        action = self.embed_action(self.actions(actions)[..., self.action_columns])  # (B, F · jump, D)
+        action = action.unflatten(1, (-1, c.jump)).mean(dim=2)  # (B, F, D)
         if keep is not None:
             action = action * keep[:, None, None].to(action)
         position = self.spatial_position
@@ -136,8 +152,8 @@ class AnchoredDiT(nn.Module):
         present = self.embed_present(patches.transpose(1, 2).flatten(2))  # (B, P, D)
         return Condition(position + present[:, None], action)
 
-    def delta(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The change from the present. x: (B, F, c, h, w), or (B, 1, c, h, w) to be replicated; t: (B,) -> (B, F, c, h, w)."""
+    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """`prediction` of the change. x: (B, F, c, h, w), or (B, 1, c, h, w) to be replicated; t: (B,) -> (B, F, c, h, w)."""
         frames = condition.vector.shape[1]
         tokens = self.embed_x(patchify(x, self.config.patch)) + condition.tokens  # (B, F or 1, P, D)
         tokens = tokens + self.temporal_position[:, :frames]  # (B, F, P, D)
@@ -148,27 +164,49 @@ class AnchoredDiT(nn.Module):
         tokens = self.head(modulate(tokens, shift, scale))  # (B, F, P, width)
         return unpatchify(tokens, self.config.patch, x.shape[-2:])
 
+    def denoised(self, x: Tensor, output: Tensor, origin: Tensor, alpha_bar: Tensor) -> Tensor:
+        """The future that `forward`'s output means. x: (B, F, c, h, w) at noise level alpha_bar (B,); origin: (B, 1, c, h, w).
+
+        The noised change is x - sqrt(alpha-bar) · origin: it has the noise of x. From eps the last steps divide by a signal near 0, so
+        that estimate is held within `EPS_CLIP` standard deviations, as samplers of such models do.
+        """
+        a, _ = coefficients(alpha_bar, x)
+        x0 = origin + x0_from(self.config.prediction, x - a * origin, output, alpha_bar)
+        return x0.clamp(-EPS_CLIP, EPS_CLIP) if self.config.prediction == "eps" else x0
+
+    def origin(self, present: Tensor) -> Tensor:
+        """What the predicted change starts from: the present (B, 1, c, h, w), or the mean latent if the model is not anchored."""
+        return present if self.config.anchored else torch.zeros_like(present)
+
     # -- training -------------------------------------------------------------------------------------------------------------
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """x0-MSE in standardised latents, and `vs_copy`: the same as a fraction of the error of copying the present."""
+        """MSE of what is predicted, in standardised latents; `vs_copy`: the future's error as a fraction of that of copying the present."""
         self._check(batch.context, batch.actions)
-        shape = (len(batch), batch.actions.shape[1], *batch.context.shape[2:])
+        shape = (len(batch), batch.actions.shape[1] // self.config.jump, *batch.context.shape[2:])
         check_shape("future", batch.future, "B F c h w", shape)
-        context, target = self.latents(batch.context), self.latents(batch.future)
-        present, device = context[:, -1:], target.device
+        context, future = self.latents(batch.context), self.latents(batch.future)
+        present, device = context[:, -1:], future.device
+        origin = self.origin(present)
         keep = torch.rand(len(batch), generator=generator, device=generator.device) >= self.config.action_dropout
         condition = self.condition(context, batch.actions, keep.to(device) if self.training else None)
         if self.config.objective == "direct":
-            x, t = present, torch.zeros(len(batch), dtype=torch.int64, device=device)
+            t = torch.zeros(len(batch), dtype=torch.int64, device=device)
+            want = future - origin
+            output = self(present, t, condition).float()
+            x0 = origin + output
         else:
             t = torch.randint(self.config.diffusion_steps, (len(batch),), generator=generator, device=generator.device)
-            noise = torch.randn(target.shape, generator=generator, device=generator.device)
+            noise = torch.randn(future.shape, generator=generator, device=generator.device)
             t, noise = t.to(device), noise.to(device)
-            x = q_sample(target, noise, self.alphas_cumprod[t])
-        change = target - present
-        loss = F.mse_loss(self.delta(x, t, condition).float(), change)
-        return loss, {"vs_copy": float(loss.detach() / change.square().mean().clamp(min=1e-12))}
+            alpha_bar = self.alphas_cumprod[t]
+            x = q_sample(future, noise, alpha_bar)
+            want = target(self.config.prediction, future - origin, noise, alpha_bar)
+            output = self(x, t, condition).float()
+            x0 = self.denoised(x, output.detach(), origin, alpha_bar)
+        loss = F.mse_loss(output, want)
+        error, change = (x0.detach() - future).square().mean(), (future - present).square().mean()
+        return loss, {"vs_copy": float(error / change.clamp(min=1e-12))}
 
     # -- prediction -----------------------------------------------------------------------------------------------------------
 
@@ -200,7 +238,7 @@ class AnchoredDiT(nn.Module):
         Raises `InvalidShape`, `InvalidAction` and `HorizonTooLong`.
         """
         self._check(context, actions)
-        batch, frames = actions.shape[:2]
+        batch, frames = len(actions), actions.shape[1] // self.config.jump
         device = self.head.weight.device
         context, actions = context.to(device), actions.to(device)
         steps = 1 if self.config.objective == "direct" else steps
@@ -210,13 +248,15 @@ class AnchoredDiT(nn.Module):
         if guidance != 1:
             blind = self.condition(standard, actions, torch.zeros(batch, device=device))
 
-        def delta(x: Tensor, t: Tensor) -> Tensor:
-            change = self.delta(x, t, condition)
-            return change if blind is None else torch.lerp(self.delta(x, t, blind), change, guidance)
+        def output(x: Tensor, t: Tensor) -> Tensor:
+            seen = self(x, t, condition)
+            return seen if blind is None else torch.lerp(self(x, t, blind), seen, guidance)
 
         if self.config.objective == "direct":
-            change = delta(standard[:, -1:], torch.zeros(batch, dtype=torch.int64, device=device))
-            latents = context[:, -1:] + self.latents.scale(change)
+            change = output(standard[:, -1:], torch.zeros(batch, dtype=torch.int64, device=device))
+            latents = (
+                context[:, -1:] + self.latents.scale(change) if self.config.anchored else self.latents.inverse(change)
+            )
             if callback is not None:
                 callback(1, 1)
         else:
@@ -225,15 +265,13 @@ class AnchoredDiT(nn.Module):
                 noise = torch.randn(shape, generator=generator, device=generator.device)
             check_shape("noise", noise, "B F c h w", (batch if len(noise) != 1 else 1, *shape[1:]))
             noise = noise.to(context).expand(shape)
-            present = standard[:, -1:]
+            origin = self.origin(standard[:, -1:])
+
+            def predict_x0(x: Tensor, t: Tensor) -> Tensor:
+                return self.denoised(x, output(x, t), origin, self.alphas_cumprod[t])
+
             x0 = sample(
-                lambda x, t: present + delta(x, t),
-                noise,
-                self.alphas_cumprod,
-                steps,
-                eta=eta,
-                generator=generator,
-                callback=callback,
+                predict_x0, noise, self.alphas_cumprod, steps, eta=eta, generator=generator, callback=callback
             )
             latents = self.latents.inverse(x0)
         settings = {"steps": steps, "eta": eta, "guidance": guidance}
@@ -246,8 +284,11 @@ class AnchoredDiT(nn.Module):
         needed = c.num_context if c.present == "concat" else 1
         if context.shape[1] < needed:
             check_shape("context", context, "B C c h w", (None, needed, c.channels, c.size, c.size))
-        if not 1 <= actions.shape[1] <= c.horizon:
-            raise HorizonTooLong(
-                f"{actions.shape[1]} actions given, but this model predicts 1 to {c.horizon} frames; train one with a longer horizon"
-            )
+        self._check_frames(actions.shape[1])
         check_finite_actions(actions)
+
+    def _check_frames(self, frames: int) -> None:
+        if not 1 <= frames <= self.config.horizon:
+            raise HorizonTooLong(
+                f"{frames} actions given, but this model predicts 1 to {self.config.horizon} frames; train one with a longer horizon"
+            )
