@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wamlab.diffusion.ddim import sample_ddim
 from wamlab.diffusion.objectives import OBJECTIVES, coefficients, q_sample, target, x0_from
+from wamlab.diffusion.sampling import sample
 from wamlab.diffusion.schedules import make_schedule
 from wamlab.errors import HorizonTooLong, InvalidParameter, UnknownName
 from wamlab.models.blocks import (
@@ -270,9 +270,10 @@ class AnchoredDiT(nn.Module):
             def predict_x0(x: Tensor, t: Tensor) -> Tensor:
                 return self.denoised(x, output(x, t), origin, self.alphas_cumprod[t])
 
-            latents = self.latents.inverse(
-                sample_ddim(predict_x0, noise, self.alphas_cumprod, steps, eta, generator, callback)
+            x0 = sample(
+                predict_x0, noise, self.alphas_cumprod, steps, eta=eta, generator=generator, callback=callback
             )
+            latents = self.latents.inverse(x0)
         settings = {"steps": steps, "eta": eta, "guidance": guidance}
         return Rollout(latents, actions, self.name, generator.initial_seed(), settings)
 
