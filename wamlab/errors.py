@@ -70,3 +70,11 @@ class WeightsMissing(WamlabError):
 
 class WriteFailed(WamlabError):
     """A file could not be written, e.g. because the disk is full; what was there before is still there."""
+
+
+class TooFewSamples(WamlabError):
+    """A number is asked of fewer frames or scenes than it can be computed from."""
+
+
+class ExtraMissing(WamlabError):
+    """A number or model needs an optional part of the installation."""
