@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from wamlab.config import override
 from wamlab.data.embeddings import EmbeddingStore
 from wamlab.data.latents import LatentStore
 from wamlab.encoders import EMBEDDING, load_encoder
-from wamlab.errors import InvalidShape, UnknownName
+from wamlab.errors import UnknownName
 from wamlab.metrics import pixel
-from wamlab.models import model_config
+from wamlab.metrics.distribution import kernel_distance
+from wamlab.metrics.features import Extractor, FeatureStream
+from wamlab.metrics.motion import displacement_px
+from wamlab.models import recipe_name
 from wamlab.presets import Preset
-from wamlab.statistics import Interval
 from wamlab.training import fit_or_load
 from wamlab.types import Scene
 
@@ -29,7 +32,10 @@ from wamlab.types import Scene
 POOLED, SPATIAL = "pooled", "spatial"
 #: In place of a patch's size: the whole frame is one token.
 WHOLE_FRAME = "whole frame"
-COPY = "copy"
+#: Models that draw one of many futures.
+SAMPLED = ("diffusion", "jump-diffusion")
+#: Frames displaced by less, in pixels, have no direction that could be told.
+MOVES_PX = 0.5
 
 
 @dataclass(frozen=True)
@@ -97,13 +103,101 @@ def open_space(name: str, settings: Preset, dataset: Any, codec: Any, device: to
 
 def changed(variant: Variant, space: Space) -> Preset:
     """The space's preset with the variant's changes in its model's recipe. Raises `InvalidParameter` for an unknown field."""
-    name = variant.model.replace("-", "_")
+    name = recipe_name(variant.model)
     size = space.preset.resolution // space.codec.downsample
     changes = {f"{name}.model.{key}": size if value == WHOLE_FRAME else value for key, value in variant.changes.items()}
     return override(space.preset, changes)
 
 
-def trained(variant: Variant, space: Space, seed: int, progress: bool = True) -> nn.Module:
-    """The variant, trained: from an earlier call where everything that decides its weights was the same."""
-    preset = changed(variant, space)
-    return fit_or_load(variant.model, preset, space.dataset, space.codec, space.store, seed, progress)
+def trained(
+    name: str,
+    variant: Variant,
+    space: Space,
+    seed: int,
+    progress: bool = True,
+    on_log: Callable[[Path, str], None] | None = None,
+) -> nn.Module:
+    """The variant, trained: from an earlier call where everything that decides its weights was the same.
+
+    `on_log` is called with the folder of the run and the variant's `name` whenever its metrics have grown.
+    """
+    return fit_or_load(
+        variant.model, changed(variant, space), space.dataset, space.codec, space.store, seed, progress,
+        on_log=on_log and (lambda folder: on_log(folder, name)),
+    )  # fmt: skip
+
+
+def roll_out_variant(
+    name: str, variant: Variant, model: nn.Module, space: Space, scenes: Sequence[Scene], draws: int, seed: int
+) -> tuple[Rollouts, Tensor]:
+    """One window of each scene, predicted `draws` times (once if the model does not sample): the rollouts, and all draws (K, N, F, c, h, w)."""
+    preset, steps = space.preset, variant.steps or space.preset.sampler_steps
+    count = draws if variant.model in SAMPLED else 1
+    rolled = [
+        roll_out({name: model}, scenes, space.store, preset.num_context, preset.horizon, steps, seed * draws + k)
+        for k in range(count)
+    ]
+    return rolled[0], torch.stack([r.predicted[name] for r in rolled])
+
+
+def cells(rolled: Rollouts, drawn: Tensor, **labels: Any) -> pd.DataFrame:
+    """`labels`, scene, time_s, cosine, error, spread: of every frame of every window, from draws (K, N, F, c, h, w).
+
+    cosine: similarity to the truth, the mean over draws. error: squared error of a latent, the mean over draws. spread: the part of that
+    error that is the variance between draws, unbiased; the rest, error - spread, is the squared error of the mean of many draws.
+    """
+    n, horizon = rolled.truth.shape[:2]
+    squares = (drawn - rolled.truth).square().mean((-3, -2, -1)).mean(0)  # (N, F)
+    spread = drawn.var(0).mean((-3, -2, -1)) if len(drawn) > 1 else torch.zeros_like(squares)
+    cosine = torch.stack([pixel.cosine_similarity(draw, rolled.truth) for draw in drawn]).mean(0)
+    return pd.DataFrame(
+        {
+            **labels,
+            "scene": np.repeat(rolled.scenes, horizon),
+            "time_s": np.tile(rolled.times_s.round(3), n),
+            "cosine": cosine.flatten().numpy(),
+            "error": squares.flatten().numpy(),
+            "spread": spread.flatten().numpy(),
+        }
+    )
+
+
+def kernel_cells(
+    features: Tensor, truth: Tensor, scenes: Sequence[str], extractor: Extractor, **labels: Any
+) -> pd.DataFrame:
+    """`labels`, scene, kd: the kernel distance of all frames of a set from the truth's, as a jackknife value of each scene.
+
+    features, truth: (N, F, d) of N scenes. With D the distance over all N scenes and D_i that without scene i, a scene's value is
+    N D - (N - 1) D_i (Tukey's pseudo-value): their mean estimates the distance, and they vary over scenes as it does.
+    """
+    n = len(scenes)
+
+    def distance(keep: Sequence[int]) -> float:
+        samples = [(scenes[i], t) for i in keep for t in range(features.shape[1])]
+        streams = [FeatureStream(extractor).add(x[list(keep)].flatten(0, 1), samples) for x in (features, truth)]
+        return kernel_distance(*streams, subset_size=len(samples), num_subsets=1).value
+
+    whole = distance(range(n))
+    left = np.array([distance([j for j in range(n) if j != i]) for i in range(n)])
+    return pd.DataFrame({**labels, "scene": list(scenes), "kd": n * whole - (n - 1) * left})
+
+
+def motion_cells(frames: Tensor, truth: Tensor, scenes: Sequence[str], **labels: Any) -> pd.DataFrame:
+    """`labels`, scene, direction, magnitude, valid: how the displacement from frame to frame agrees with the truth's.
+
+    frames, truth: (N, 1 + F, 3, H, W) uint8, the present first. direction: the mean cosine of the angle between predicted and true
+    displacement over the steps in which the truth moves by `MOVES_PX` or more, NaN where there are none; magnitude: the mean predicted length
+    over the mean true one ("DiT-WAM", section 4.4), in those steps; valid: how many there are.
+    """
+    made, real = (displacement_px(x[:, :-1], x[:, 1:], robust=True).double().nan_to_num() for x in (frames, truth))
+    moving = real.norm(dim=-1) >= MOVES_PX  # (N, F)
+    count = moving.sum(1)
+    cosine = torch.cosine_similarity(made, real, dim=-1)
+
+    def over(x: Tensor) -> np.ndarray:
+        return torch.where(count > 0, (x * moving).sum(1) / count, torch.nan).numpy()
+
+    magnitude = over(made.norm(dim=-1)) / over(real.norm(dim=-1))
+    return pd.DataFrame(
+        {**labels, "scene": list(scenes), "direction": over(cosine), "magnitude": magnitude, "valid": count.numpy()}
+    )
