@@ -172,12 +172,15 @@ class WorldModel(Protocol):
 
 @dataclass(frozen=True)
 class Finding:
-    """One claim, what was measured for it, and the verdict (`reproduced`, `not reproduced`, `inconclusive`)."""
+    """One claim, what was measured for it, and the verdict (`reproduced`, `not reproduced`, `inconclusive`).
+
+    `measured` and `interval` are None where the data do not give the number; `measured_on` then says why.
+    """
 
     claim: str
     paper: str
-    measured: float
-    interval: tuple[float, float]
+    measured: float | None
+    interval: tuple[float, float] | None
     unit: str
     verdict: str
     measured_on: str

@@ -93,6 +93,8 @@ class Findings(tuple):
 def measured(f: Finding) -> str:
     """`0.21 [0.18, 0.24] dB`"""
     unit = f" {f.unit}" if f.unit else ""
+    if f.measured is None:
+        return "not measured"
     return f"{_number(f.measured)} [{_number(f.interval[0])}, {_number(f.interval[1])}]{unit}"
 
 
