@@ -27,16 +27,22 @@ class TimestepEmbedding(nn.Module):
 
 
 class FourierEmbedding(nn.Module):
-    """Learned Fourier features of each action column, then an MLP (Tancik et al. 2020). (..., A) -> (..., dim).
+    """Fourier features of each action column, then an MLP (Tancik et al. 2020). (..., A) -> (..., dim).
 
-    The features are cos and sin of 2π f a, with `num_frequencies` learned f for each column, drawn from N(0, scale²): the embedding
-    first distinguishes actions about 1 / (2π scale) apart, so with z-scored actions a scale of 0.25 starts smooth (0.64 standard
-    deviations). The authors' code fixes f = 2^k / 2 for k < 64 instead, which float32 cannot resolve beyond k of about 21.
+    The features are cos and sin of 2π f a, with `num_frequencies` f for each column. `learned`: drawn from N(0, scale²), so the embedding
+    first distinguishes actions about 1 / (2π scale) apart; with z-scored actions a scale of 0.25 starts smooth (0.64 standard
+    deviations). `octaves`: the authors' code, f = 2^k / 2 for k < 64, fixed, which float32 cannot resolve beyond k of about 21.
     """
 
-    def __init__(self, num_inputs: int, dim: int, num_frequencies: int = 64, scale: float = 0.25) -> None:
+    def __init__(
+        self, num_inputs: int, dim: int, num_frequencies: int = 64, scale: float = 0.25, frequencies: str = "learned"
+    ) -> None:
         super().__init__()
-        self.frequencies = nn.Parameter(torch.randn(num_inputs, num_frequencies) * scale)
+        if frequencies == "octaves":
+            octaves = 2.0 ** (torch.arange(num_frequencies) - 1)
+            self.register_buffer("frequencies", octaves.repeat(num_inputs, 1), persistent=False)
+        else:
+            self.frequencies = nn.Parameter(torch.randn(num_inputs, num_frequencies) * scale)
         self.mlp = nn.Sequential(nn.Linear(2 * num_inputs * num_frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, a: Tensor) -> Tensor:
@@ -53,18 +59,19 @@ class Block(nn.Module):
     """adaLN-Zero transformer block (Peebles and Xie 2023) over a clip of tokens, with joint attention over frames and patches.
 
     The condition is one vector for each (sample, horizon step), so the modulation is computed there and broadcast over the patches.
-    The gates start at zero: at initialisation the block is the identity.
+    The modulation starts at zero: at initialisation the block is the identity. With `gates="random"`, the authors' code, it is not.
     """
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: int = 4) -> None:
+    def __init__(self, dim: int, heads: int, mlp_ratio: int = 4, gates: str = "zero") -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
         self.modulation = nn.Linear(dim, 6 * dim)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        if gates == "zero":
+            nn.init.zeros_(self.modulation.weight)
+            nn.init.zeros_(self.modulation.bias)
 
     def attention(self, x: Tensor) -> Tensor:
         batch, frames, patches, dim = x.shape
