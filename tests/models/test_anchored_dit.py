@@ -1,12 +1,13 @@
 """Properties of the anchored transformer, and its refusals."""
 
 import dataclasses
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
-from wamlab.errors import HorizonTooLong, InvalidAction, InvalidParameter, InvalidShape, UnknownName
+from wamlab.errors import ActionOutOfRange, HorizonTooLong, InvalidAction, InvalidParameter, InvalidShape, UnknownName
 from wamlab.models import MODELS, model_config
 from wamlab.models.anchored_dit import AnchoredDiT, AnchoredDiTConfig
 from wamlab.models.blocks import Block, FourierEmbedding, patchify, unpatchify
@@ -253,6 +254,24 @@ def test_normalisation_follows_the_data():
     constant = dataclasses.replace(b, actions=torch.zeros_like(b.actions))
     model.fit_normalization([constant])
     assert model.actions(constant.actions).isfinite().all()
+
+
+def test_actions_far_outside_those_of_training_are_marked_but_allowed():
+    model, b = make_model(), make_batch()
+    low, high = b.actions.flatten(0, 1).amin(dim=0), b.actions.flatten(0, 1).amax(dim=0)
+    assert torch.equal(model.actions.low, low) and torch.equal(model.actions.high, high)
+    for value in (low, high, high + 0.49 * (high - low), low - 0.49 * (high - low)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model.rollout(b.context, value.expand_as(b.actions), generator(), steps=1)
+    actions = b.actions.clone()
+    actions[0, 0, 2] = high[2] + 2 * (high[2] - low[2])
+    with pytest.warns(ActionOutOfRange, match=f"speed_mps is between .* far outside the {low[2]:.4g} to {high[2]:.4g}"):
+        model.rollout(b.context, actions, generator(), steps=1)
+    unfitted = AnchoredDiT(TINY).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unfitted.rollout(b.context, actions, generator(), steps=1)
 
 
 def test_bad_input_is_named():

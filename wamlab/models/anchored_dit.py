@@ -24,6 +24,7 @@ from wamlab.diffusion.sampling import sample
 from wamlab.diffusion.schedules import make_schedule
 from wamlab.errors import HorizonTooLong, InvalidParameter, UnknownName
 from wamlab.models.blocks import (
+    ActionScale,
     Block,
     FourierEmbedding,
     Standardize,
@@ -122,7 +123,7 @@ class AnchoredDiT(nn.Module):
         c = config
         width, num_patches = c.channels * c.patch**2, (c.size // c.patch) ** 2
         self.latents = Standardize(c.channels, axis=-3)
-        self.actions = Standardize(len(ACTIONS), axis=-1)
+        self.actions = ActionScale()
         self.action_columns = [ACTIONS.index(name) for name in c.actions]
 
         self.embed_x = nn.Linear(width, c.dim)
@@ -259,9 +260,10 @@ class AnchoredDiT(nn.Module):
             noise: (B, F, c, h, w) or (1, F, c, h, w) in place of drawing it: one noise for several action sequences.
             callback: called with (steps done, steps).
 
-        Raises `InvalidShape`, `InvalidAction` and `HorizonTooLong`.
+        Raises `InvalidShape`, `InvalidAction` and `HorizonTooLong`; warns `ActionOutOfRange`.
         """
         self._check(context, actions)
+        self.actions.warn_outside(actions)
         batch, frames = len(actions), actions.shape[1] // self.config.jump
         device = self.head.weight.device
         context, actions = context.to(device), actions.to(device)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wamlab.errors import InvalidAction, InvalidShape
+from wamlab.errors import ActionOutOfRange, InvalidAction, InvalidShape
+from wamlab.types import ACTIONS
 
 
 class TimestepEmbedding(nn.Module):
@@ -131,6 +133,36 @@ class Standardize(nn.Module):
 
     def inverse(self, x: Tensor) -> Tensor:
         return self.scale(x) + self._shaped(self.mean, x.ndim)
+
+
+class ActionScale(Standardize):
+    """z-scores actions (..., A), columns `ACTIONS`, and remembers the range that `fit` saw; until then there is none."""
+
+    def __init__(self) -> None:
+        super().__init__(len(ACTIONS), axis=-1)
+        self.register_buffer("low", torch.full((len(ACTIONS),), -torch.inf))
+        self.register_buffer("high", torch.full((len(ACTIONS),), torch.inf))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        super().fit(x)
+        self.low.copy_(x.flatten(0, -2).amin(dim=0))
+        self.high.copy_(x.flatten(0, -2).amax(dim=0))
+
+    def warn_outside(self, actions: Tensor) -> None:
+        """Warn `ActionOutOfRange` of the column that is farthest outside, if any is by more than half the width of its range."""
+        width = (self.high - self.low).clamp(min=1e-6)
+        actions = actions.to(width).flatten(0, -2)  # (N, A)
+        beyond = torch.maximum(self.low - actions, actions - self.high).amax(dim=0) / width  # (A,), NaN without a range
+        column = int(beyond.nan_to_num(-1).argmax())
+        if beyond[column] > 0.5:
+            values = actions[:, column]
+            warnings.warn(
+                f"{ACTIONS[column]} is between {values.min():.4g} and {values.max():.4g}, far outside the "
+                f"{self.low[column]:.4g} to {self.high[column]:.4g} of the training data: the model extrapolates",
+                ActionOutOfRange,
+                stacklevel=3,
+            )
 
 
 def check_shape(name: str, x: Tensor, axes: str, want: tuple[int | None, ...]) -> None:
