@@ -159,6 +159,7 @@ _TINY = {"dim": 32, "depth": 2, "heads": 2, "num_frequencies": 16}
 _TINY_TRAIN = TrainConfig(steps=20, batch_size=8, warmup_steps=5, checkpoint_every=10, val_batches=1)
 _PAPER = {
     "present": "pooled",
+    "stacked": True,
     "actions": ("steering_rad", "accel_mps2"),
     "dim": 256,
     "depth": 4,

@@ -24,6 +24,7 @@ from wamlab.diffusion.sampling import sample
 from wamlab.diffusion.schedules import make_schedule
 from wamlab.errors import HorizonTooLong, InvalidParameter, UnknownName
 from wamlab.models.blocks import (
+    ActionScale,
     Block,
     FourierEmbedding,
     Standardize,
@@ -54,6 +55,9 @@ class AnchoredDiTConfig:
     jump: frames between a prediction and what it is anchored on, whose actions' embeddings are averaged (only `Jump` has several).
     patch: side of a token in latent pixels.
     fourier_scale: standard deviation of the initial action frequencies, cycles per standard deviation of the action.
+    frequencies, gates, stacked: what differs in the authors' code, by name: `learned` or `octaves` (see `FourierEmbedding`); `zero` or
+        `random`, how the blocks' gates start; and a second linear layer after the first and before the last, with a gate on what
+        goes into the last, which is where 3 (dim² + dim) of its 5,396,288 parameters are.
     action_dropout: how often in training the action embedding of a sample is zeroed, for guidance.
     schedule, diffusion_steps: of the forward process.
     """
@@ -76,12 +80,21 @@ class AnchoredDiTConfig:
     mlp_ratio: int = 4
     num_frequencies: int = 64
     fourier_scale: float = 0.25
+    frequencies: str = "learned"
+    gates: str = "zero"
+    stacked: bool = False
     action_dropout: float = 0.1
     schedule: str = "cosine"
     diffusion_steps: int = 1000
 
     def __post_init__(self) -> None:
-        choices = {"objective": ("direct", "diffusion"), "prediction": OBJECTIVES, "present": ("concat", "pooled")}
+        choices = {
+            "objective": ("direct", "diffusion"),
+            "prediction": OBJECTIVES,
+            "present": ("concat", "pooled"),
+            "frequencies": ("learned", "octaves"),
+            "gates": ("zero", "random"),
+        }
         for field, known in choices.items():
             if getattr(self, field) not in known:
                 raise UnknownName(field, getattr(self, field), known)
@@ -110,21 +123,26 @@ class AnchoredDiT(nn.Module):
         c = config
         width, num_patches = c.channels * c.patch**2, (c.size // c.patch) ** 2
         self.latents = Standardize(c.channels, axis=-3)
-        self.actions = Standardize(len(ACTIONS), axis=-1)
+        self.actions = ActionScale()
         self.action_columns = [ACTIONS.index(name) for name in c.actions]
 
         self.embed_x = nn.Linear(width, c.dim)
         self.embed_present = nn.Linear(width * (c.num_context if c.present == "concat" else 1), c.dim)
         self.embed_time = TimestepEmbedding(c.dim)
-        self.embed_action = FourierEmbedding(len(c.actions), c.dim, c.num_frequencies, c.fourier_scale)
+        self.embed_action = FourierEmbedding(len(c.actions), c.dim, c.num_frequencies, c.fourier_scale, c.frequencies)
         self.spatial_position = nn.Parameter(torch.randn(1, 1, num_patches, c.dim) * 0.02)
         self.temporal_position = nn.Parameter(torch.randn(1, c.horizon, 1, c.dim) * 0.02)
-        self.blocks = nn.ModuleList(Block(c.dim, c.heads, c.mlp_ratio) for _ in range(c.depth))
-        self.final_modulation = nn.Linear(c.dim, 2 * c.dim)
+        self.blocks = nn.ModuleList(Block(c.dim, c.heads, c.mlp_ratio, c.gates) for _ in range(c.depth))
+        self.stack_in, self.stack_out = (nn.Linear(c.dim, c.dim) if c.stacked else None for _ in range(2))
+        self.final_modulation = nn.Linear(c.dim, (3 if c.stacked else 2) * c.dim)
         self.head = nn.Linear(c.dim, width)
         for layer in (self.final_modulation, self.head):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        if c.stacked:
+            nn.init.ones_(
+                self.final_modulation.bias[2 * c.dim :]
+            )  # the gate: were it 0 too, no gradient would reach the last layer
         self.register_buffer("alphas_cumprod", make_schedule(c.schedule, c.diffusion_steps), persistent=False)
 
     def fit_normalization(self, batches: Iterable[Batch]) -> None:
@@ -155,14 +173,21 @@ class AnchoredDiT(nn.Module):
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """`prediction` of the change. x: (B, F, c, h, w), or (B, 1, c, h, w) to be replicated; t: (B,) -> (B, F, c, h, w)."""
         frames = condition.vector.shape[1]
-        tokens = self.embed_x(patchify(x, self.config.patch)) + condition.tokens  # (B, F or 1, P, D)
+        tokens = self.embed_x(patchify(x, self.config.patch))  # (B, F or 1, P, D)
+        if self.stack_in is not None:
+            tokens = self.stack_in(tokens)
+        tokens = tokens + condition.tokens
         tokens = tokens + self.temporal_position[:, :frames]  # (B, F, P, D)
         vector = F.silu(condition.vector + self.embed_time(t)[:, None])  # (B, F, D)
         for block in self.blocks:
             tokens = block(tokens, vector)
-        shift, scale = self.final_modulation(vector)[:, :, None].chunk(2, dim=-1)  # each (B, F, 1, D)
-        tokens = self.head(modulate(tokens, shift, scale))  # (B, F, P, width)
-        return unpatchify(tokens, self.config.patch, x.shape[-2:])
+        shift, scale, *gate = self.final_modulation(vector)[:, :, None].split(
+            self.config.dim, dim=-1
+        )  # each (B, F, 1, D)
+        tokens = modulate(tokens, shift, scale)
+        if self.stack_out is not None:
+            tokens = gate[0] * self.stack_out(tokens)
+        return unpatchify(self.head(tokens), self.config.patch, x.shape[-2:])
 
     def denoised(self, x: Tensor, output: Tensor, origin: Tensor, alpha_bar: Tensor) -> Tensor:
         """The future that `forward`'s output means. x: (B, F, c, h, w) at noise level alpha_bar (B,); origin: (B, 1, c, h, w).
@@ -235,9 +260,10 @@ class AnchoredDiT(nn.Module):
             noise: (B, F, c, h, w) or (1, F, c, h, w) in place of drawing it: one noise for several action sequences.
             callback: called with (steps done, steps).
 
-        Raises `InvalidShape`, `InvalidAction` and `HorizonTooLong`.
+        Raises `InvalidShape`, `InvalidAction` and `HorizonTooLong`; warns `ActionOutOfRange`.
         """
         self._check(context, actions)
+        self.actions.warn_outside(actions)
         batch, frames = len(actions), actions.shape[1] // self.config.jump
         device = self.head.weight.device
         context, actions = context.to(device), actions.to(device)
@@ -270,9 +296,7 @@ class AnchoredDiT(nn.Module):
             def predict_x0(x: Tensor, t: Tensor) -> Tensor:
                 return self.denoised(x, output(x, t), origin, self.alphas_cumprod[t])
 
-            x0 = sample(
-                predict_x0, noise, self.alphas_cumprod, steps, eta=eta, generator=generator, callback=callback
-            )
+            x0 = sample(predict_x0, noise, self.alphas_cumprod, steps, eta=eta, generator=generator, callback=callback)
             latents = self.latents.inverse(x0)
         settings = {"steps": steps, "eta": eta, "guidance": guidance}
         return Rollout(latents, actions, self.name, generator.initial_seed(), settings)
