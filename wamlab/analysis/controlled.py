@@ -130,7 +130,7 @@ def trained(
 def roll_out_variant(
     name: str, variant: Variant, model: nn.Module, space: Space, scenes: Sequence[Scene], draws: int, seed: int
 ) -> tuple[Rollouts, Tensor]:
-    """One window of each scene, predicted `draws` times (once if the model does not sample): the rollouts, and all draws (K, N, F, c, h, w)."""
+    """One window of each scene: the rollouts, and all draws (K, N, F, c, h, w), of which there is one if the model does not sample."""
     preset, steps = space.preset, variant.steps or space.preset.sampler_steps
     count = draws if variant.model in SAMPLED else 1
     rolled = [
@@ -186,8 +186,8 @@ def motion_cells(frames: Tensor, truth: Tensor, scenes: Sequence[str], **labels:
     """`labels`, scene, direction, magnitude, valid: how the displacement from frame to frame agrees with the truth's.
 
     frames, truth: (N, 1 + F, 3, H, W) uint8, the present first. direction: the mean cosine of the angle between predicted and true
-    displacement over the steps in which the truth moves by `MOVES_PX` or more, NaN where there are none; magnitude: the mean predicted length
-    over the mean true one ("DiT-WAM", section 4.4), in those steps; valid: how many there are.
+    displacement over the steps in which the truth moves by `MOVES_PX` or more, NaN where there are none; magnitude: the mean predicted
+    length over the mean true one ("DiT-WAM", section 4.4), in those steps; valid: how many there are.
     """
     made, real = (displacement_px(x[:, :-1], x[:, 1:], robust=True).double().nan_to_num() for x in (frames, truth))
     moving = real.norm(dim=-1) >= MOVES_PX  # (N, F)

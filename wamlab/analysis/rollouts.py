@@ -168,7 +168,7 @@ def analyse(rolled: Rollouts, codec: Codec, measured_on: str, seed: int = 0, num
         per_frame,
         pd.concat(curves, ignore_index=True),
         summary.rename_axis(None),
-        _shown(rolled, codec, frames, per_frame, num_shown),
+        shown_scenes(rolled, codec, frames, per_frame, num_shown),
         findings,
         _answer(totals, len(rolled.scenes)),
         {f"{model}/{m}": float(t.loc[model, "mean"]) for m, t in totals.items() for model in t.index},
@@ -261,7 +261,7 @@ def _answer(totals: Mapping[str, pd.DataFrame], n: int) -> str:
     return f"{said}."
 
 
-def _shown(
+def shown_scenes(
     rolled: Rollouts, codec: Codec, frames: Mapping[str, Tensor], per_frame: pd.DataFrame, count: int
 ) -> list[dict[str, Any]]:
     """Scenes for the player, spread over the range of how hard they are to predict; the present stands before t+1 .. t+F."""
