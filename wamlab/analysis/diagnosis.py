@@ -218,8 +218,9 @@ def gap_curves(frames: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     for name in ("pooled direct", "pooled x0", "pooled copy"):
         for time_s, part in frames[frames.variant.isin((name, "pooled mlp"))].groupby("time_s"):
             values = contrast(part, "cosine", {name: 1, "pooled mlp": -1}).dropna(axis=1).to_numpy()
-            rows.append({"variant": name, "time_s": time_s, **vars(crossed(values, rng))})
-    return pd.DataFrame(rows)
+            if values.size:
+                rows.append({"variant": name, "time_s": time_s, **vars(crossed(values, rng))})
+    return pd.DataFrame(rows, columns=["variant", "time_s", "mean", "low", "high", "n"])
 
 
 def claim_table(found: Mapping[str, Interval | Undefined], findings: Sequence[Finding]) -> pd.DataFrame:
