@@ -15,6 +15,7 @@ from wamlab.analysis.encoder_views import Look
 from wamlab.analysis.encoders import NO_ENCODER, PAPER_PROBE, untrained
 from wamlab.analysis.readout import Readout
 from wamlab.metrics.readout import IGNORE
+from wamlab.plots.dots import add_dots as _dots
 from wamlab.plots.sheets import contact_sheet
 from wamlab.plots.style import TEMPLATE, Style, encoder_style
 from wamlab.render import to_hwc
@@ -228,18 +229,6 @@ def pair_table(pairs: pd.DataFrame, target: str = "steering_rad") -> pd.DataFram
     named = {side: [encoder_style(name).label for name in rows[side]] for side in ("a", "b")}
     names = {"p_bonferroni": "p, Bonferroni", "p_holm": "p, Holm"}
     return rows.assign(**named).drop(columns=["target", "n"]).rename(columns=names).set_index(["a", "b"]).round(4)
-
-
-def _dots(figure: go.Figure, rows: pd.DataFrame, styles: Sequence[Style], column: int) -> None:
-    """A dot with its interval for each of `rows` (mean, low, high), from the bottom up."""
-    for row, style in zip(rows.itertuples(), styles, strict=True):
-        hollow = {"color": "rgba(0,0,0,0)"} if style.dash == "dot" else {"color": style.color}
-        figure.add_scatter(
-            x=[row.mean], y=[style.label], mode="markers", name=style.label, showlegend=False,
-            marker={"size": 11, "line": {"color": style.color, "width": 2}, **hollow},
-            error_x={"array": [row.high - row.mean], "arrayminus": [row.mean - row.low], "color": style.color, "thickness": 2, "width": 0},
-            hovertemplate=f"{style.label}<br>%{{x:.3f}} [{row.low:.3f}, {row.high:.3f}]<extra></extra>", row=1, col=column,
-        )  # fmt: skip
 
 
 def _laid_out(figure: go.Figure, title: str, note: str, height: int) -> go.Figure:
