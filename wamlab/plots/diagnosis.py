@@ -119,10 +119,11 @@ def frontier(levels: pd.DataFrame, title: str = "") -> go.Figure:
             continue
         style, row = variant_style(name), wide.loc[name]
         x, y = row["mean", "cosine"], max(row["mean", "kd"], 1e-4)
+        reach = {"array": [row["high", "cosine"] - x], "arrayminus": [x - row["low", "cosine"]]}
         figure.add_scatter(
             x=[x], y=[y], mode="markers+text", text=[style.label], textposition="top center", name=style.label, showlegend=False,
             textfont={"size": 12}, marker={"size": 12, "color": style.color}, cliponaxis=False,
-            error_x={"array": [row["high", "cosine"] - x], "arrayminus": [x - row["low", "cosine"]], "color": transparent(style.color, 0.5), "thickness": 1.5, "width": 0},
+            error_x={"color": transparent(style.color, 0.5), "thickness": 1.5, "width": 0, **reach},
             hovertemplate=f"{style.label}<br>cosine similarity %{{x:.3f}}<br>kernel distance %{{y:.4f}}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(title_text=METRIC_AXES["cosine"], showgrid=True)
