@@ -38,14 +38,14 @@ from wamlab.types import Finding
 #: Everything that is trained or asked. Of the pairs that `CLAIMS` compares, the two differ in what their names say and in nothing else.
 VARIANTS: Mapping[str, Variant] = {
     "pooled copy": Variant("copy", POOLED),
-    "pooled mlp": Variant("mlp", POOLED),
+    "pooled mlp": Variant("mlp-matched", POOLED),
     "pooled direct": Variant("direct", POOLED),
     "pooled x0": Variant("diffusion", POOLED),
     "pooled eps": Variant("diffusion", POOLED, {"prediction": "eps"}),
-    "pooled mlp, first action": Variant("mlp", POOLED, {"action_sequence": False}),
+    "pooled mlp, first action": Variant("mlp-matched", POOLED, {"action_sequence": False}),
     "pooled direct, first action": Variant("direct", POOLED, {"action_sequence": False}),
     "copy": Variant("copy", SPATIAL),
-    "mlp": Variant("mlp", SPATIAL),
+    "mlp": Variant("mlp-matched", SPATIAL),
     "direct": Variant("direct", SPATIAL),
     "diffusion": Variant("diffusion", SPATIAL),
     "one token": Variant("diffusion", SPATIAL, {"patch": WHOLE_FRAME}),
