@@ -124,7 +124,7 @@ class DiagnosisRecipe:
     encoder: str = "dinov2-s14/embedded"
     pooled_horizon: int = 8
     seeds: tuple[int, ...] = (0, 1, 2)
-    draws: int = 4
+    draws: int = 2
 
 
 @dataclass(frozen=True)
@@ -266,11 +266,11 @@ QUICK = Preset(
     diagnosis=DiagnosisRecipe(
         pooled=SpaceRecipe(
             AnchoredDiTConfig(patch=1, dim=96, depth=2, num_frequencies=16),
-            TrainConfig(steps=300, batch_size=32, learning_rate=2e-3, warmup_steps=20),
+            TrainConfig(steps=200, batch_size=32, learning_rate=2e-3, warmup_steps=20, checkpoint_every=100),
         ),
         spatial=SpaceRecipe(
-            AnchoredDiTConfig(dim=96, depth=3, num_frequencies=16),
-            TrainConfig(steps=200, batch_size=16, learning_rate=2e-3, warmup_steps=20),
+            AnchoredDiTConfig(dim=64, depth=2, num_frequencies=16),
+            TrainConfig(steps=300, batch_size=16, learning_rate=2e-3, warmup_steps=20, checkpoint_every=100),
         ),
     ),
 )

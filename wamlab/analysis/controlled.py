@@ -23,9 +23,9 @@ from wamlab.metrics import pixel
 from wamlab.metrics.distribution import kernel_distance
 from wamlab.metrics.features import Extractor, FeatureStream
 from wamlab.metrics.motion import displacement_px
-from wamlab.models import recipe_name
+from wamlab.models import BASELINES, recipe_name
 from wamlab.presets import Preset
-from wamlab.training import fit_or_load
+from wamlab.training import fit_or_load, run_folder
 from wamlab.types import Scene
 
 #: A frame is one vector, an encoder's embedding; a frame is a grid of latents, the codec's.
@@ -119,12 +119,19 @@ def trained(
 ) -> nn.Module:
     """The variant, trained: from an earlier call where everything that decides its weights was the same.
 
-    `on_log` is called with the folder of the run and the variant's `name` whenever its metrics have grown.
+    `on_log` is called with the run's folder and the variant's `name` whenever its metrics have grown, and once it is there.
     """
-    return fit_or_load(
-        variant.model, changed(variant, space), space.dataset, space.codec, space.store, seed, progress,
-        on_log=on_log and (lambda folder: on_log(folder, name)),
-    )  # fmt: skip
+    preset, tell = changed(variant, space), None
+    if on_log and variant.model not in BASELINES:
+
+        def tell(folder: Path) -> None:
+            on_log(folder, name)
+
+    made = (variant.model, preset, space.dataset, space.codec)
+    model = fit_or_load(*made, space.store, seed, progress, on_log=tell)
+    if tell:
+        tell(run_folder(*made, seed))
+    return model
 
 
 def roll_out_variant(

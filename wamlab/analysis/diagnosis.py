@@ -31,6 +31,7 @@ from wamlab.config import override
 from wamlab.errors import InvalidParameter
 from wamlab.metrics import pixel
 from wamlab.metrics.features import Extractor, encoder_features
+from wamlab.models import BASELINES
 from wamlab.presets import get_preset
 from wamlab.statistics import Interval, Undefined
 from wamlab.types import Finding
@@ -116,7 +117,7 @@ def study(
     Args:
         num_scenes: held-out scenes; 0: the preset's `eval_scenes`.
         seed: added to those of the training runs; decides the noise and the resampling.
-        on_log: as `trained` calls it.
+        on_log: called as by `trained` with what the first seed's variants are called, e.g. a `LiveCurves`.
 
     Raises `InvalidParameter` for fewer than two scenes or no seed, and as `open_dataset`, `load_codec`, `load_encoder`, `fit_or_load`.
     """
@@ -137,8 +138,8 @@ def study(
     tables, kept = [], {}
     for name, variant in VARIANTS.items():
         space = spaces[variant.space]
-        for s in seeds if variant.model != "copy" else seeds[:1]:
-            model = trained(name, variant, space, s, progress, on_log)
+        for s in seeds if variant.model not in BASELINES else seeds[:1]:
+            model = trained(TITLES[name], variant, space, s, progress, on_log if s == seeds[0] else None)
             rolled, drawn = roll_out_variant(name, variant, model, space, scenes, settings.diagnosis.draws, s)
             tables.append(cells(rolled, drawn, variant=name, seed=s))
             if variant.space == SPATIAL:
@@ -261,9 +262,9 @@ def answer(found: Mapping[str, Interval | Undefined], means: pd.Series) -> str:
     said += f"; what {_list(spare)} adds is not shown." if needed and spare else "."
     cosine = means["cosine"]
     said += f" Direct regression's cosine similarity to the true future is {cosine['direct']:.2f}, diffusion's {cosine['diffusion']:.2f}"
-    ratio = found["realism"]
-    if not isinstance(ratio, Undefined):
-        said += f", and its kernel distance from real pictures {ratio.mean:.1f} times diffusion's [{ratio.low:.1f}, {ratio.high:.1f}]"
+    share = found["realism"]
+    if not isinstance(share, Undefined):
+        said += f"; but diffusion's kernel distance from real pictures is {share.mean:.0%} [{share.low:.0%}, {share.high:.0%}] of direct's"
     return f"{said}."
 
 
