@@ -51,7 +51,10 @@ def fit_or_load(
     )
 
     def prepare(model: nn.Module) -> None:
-        model.fit_normalization([collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])])
+        batches = [collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])]
+        model.fit_normalization(batches)
+        if hasattr(model, "fit_anchor"):
+            model.fit_anchor(batches, codec)
 
     folder = run_folder(model_name, preset, dataset, codec, seed)
     folder.mkdir(parents=True, exist_ok=True)
