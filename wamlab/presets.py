@@ -8,6 +8,7 @@ from wamlab.codecs.small_vae import SmallVaeConfig
 from wamlab.encoders import ENCODERS, SmallClip, SmallDinov2, SmallVit, SmallVJepa2, SmallVq
 from wamlab.errors import UnknownName
 from wamlab.models.anchored_dit import AnchoredDiTConfig
+from wamlab.models.mlp import MlpConfig
 from wamlab.training.loop import TrainConfig
 
 
@@ -15,7 +16,7 @@ from wamlab.training.loop import TrainConfig
 class Recipe:
     """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`."""
 
-    model: AnchoredDiTConfig
+    model: AnchoredDiTConfig | MlpConfig
     train: TrainConfig
 
 
@@ -88,7 +89,8 @@ class Preset:
     Attributes:
         resolution: of the square frames, pixels; codec: as `load_codec` takes it.
         num_context, horizon: frames of a window, at the dataset's rate; stride: between the starts of training windows.
-        direct, diffusion, jump, jump_diffusion, small_vae: what is trained, by the model's name; encoders: the embedded ones.
+        direct, diffusion, jump, jump_diffusion, mlp (also `mlp-matched`), pooled_dit, pooled_mlp, small_vae: what is trained, by the
+            model's name; encoders: the embedded ones.
         sampler_steps, guidance: of DDIM.
         eval_scenes, windows_per_scene: at most so many scenes of the test split, and windows of each.
         seeds: of the training runs that a study compares; the first is the default.
@@ -104,6 +106,9 @@ class Preset:
     diffusion: Recipe
     jump: Recipe
     jump_diffusion: Recipe
+    mlp: Recipe
+    pooled_dit: Recipe
+    pooled_mlp: Recipe
     small_vae: CodecRecipe
     encoders: EncoderRecipes = EncoderRecipes()
     stride: int = 1
@@ -116,6 +121,7 @@ class Preset:
 
 
 _TINY = {"dim": 32, "depth": 2, "heads": 2, "num_frequencies": 16}
+_TINY_MLP = {"hidden": 32, "action_dim": 16, "num_frequencies": 16}
 _TINY_TRAIN = TrainConfig(steps=20, batch_size=8, warmup_steps=5, checkpoint_every=10, val_batches=1)
 _PAPER = {
     "present": "pooled",
@@ -142,6 +148,9 @@ _PAPER_TRAIN = TrainConfig(
     workers=4,
 )
 _PAPER_JUMP = _PAPER | {"jump": 4, "dim": 192, "depth": 2}
+_PAPER_MLP = {"actions": _PAPER["actions"], "patch": 4, "hidden": 1024, "action_dim": 256, "dropout": 0.1}
+#: Adam at 1e-3, batch 128, 50 epochs.
+_PAPER_MLP_TRAIN = replace(_PAPER_TRAIN, epochs=50, learning_rate=1e-3, batch_size=128)
 #: AdamW at 2e-4, weight decay 1e-4, 40 epochs; its batch of 256 transitions is 64 windows of 4 transitions.
 _PAPER_JUMP_TRAIN = replace(_PAPER_TRAIN, epochs=40, learning_rate=2e-4, weight_decay=1e-4)
 
@@ -155,6 +164,9 @@ SMOKE = Preset(
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_TINY), _TINY_TRAIN),
     jump=Recipe(AnchoredDiTConfig(objective="direct", **_TINY), _TINY_TRAIN),
     jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_TINY), _TINY_TRAIN),
+    mlp=Recipe(MlpConfig(**_TINY_MLP), _TINY_TRAIN),
+    pooled_dit=Recipe(AnchoredDiTConfig(objective="direct", **_TINY), _TINY_TRAIN),
+    pooled_mlp=Recipe(MlpConfig(**_TINY_MLP), _TINY_TRAIN),
     small_vae=CodecRecipe(
         SmallVaeConfig(width=32, encoder_blocks=1, decoder_blocks=1),
         TrainConfig(steps=10, batch_size=8, warmup_steps=2, checkpoint_every=10, val_batches=1),
@@ -190,6 +202,9 @@ QUICK = Preset(
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=500)),
     jump=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
     jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=500)),
+    mlp=Recipe(MlpConfig(), TrainConfig(steps=250)),
+    pooled_dit=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
+    pooled_mlp=Recipe(MlpConfig(), TrainConfig(steps=250)),
     small_vae=CodecRecipe(
         SmallVaeConfig(),
         TrainConfig(steps=2000, batch_size=16, learning_rate=2e-3, warmup_steps=100, checkpoint_every=500),
@@ -206,6 +221,9 @@ PAPER = Preset(
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER), _PAPER_TRAIN),
     jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN),
     jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN),
+    mlp=Recipe(MlpConfig(**_PAPER_MLP), _PAPER_MLP_TRAIN),
+    pooled_dit=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
+    pooled_mlp=Recipe(MlpConfig(**_PAPER_MLP), _PAPER_MLP_TRAIN),
     small_vae=CodecRecipe(
         SmallVaeConfig(width=192, encoder_blocks=4, decoder_blocks=8),
         TrainConfig(steps=50_000, batch_size=64, checkpoint_every=1000, workers=4),

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from wamlab.diffusion.objectives import OBJECTIVES, coefficients, q_sample, target, x0_from
 from wamlab.diffusion.sampling import sample
 from wamlab.diffusion.schedules import make_schedule
-from wamlab.errors import HorizonTooLong, InvalidParameter, UnknownName
+from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.models.blocks import (
-    ActionScale,
     Block,
     FourierEmbedding,
-    Standardize,
+    Normalized,
     TimestepEmbedding,
-    check_finite_actions,
+    check_horizon,
+    check_inputs,
     check_shape,
     modulate,
     patchify,
@@ -120,16 +120,14 @@ class Condition(NamedTuple):
     anchor: Tensor
 
 
-class AnchoredDiT(nn.Module):
+class AnchoredDiT(Normalized):
     """See the module's docstring. Axes: B samples, F future frames, P patches, D = dim, c × h × w latents, A action columns."""
 
     def __init__(self, config: AnchoredDiTConfig, name: str | None = None) -> None:
-        super().__init__()
+        super().__init__(config.channels)
         self.config, self.name = config, name or config.objective
         c = config
         width, num_patches = c.channels * c.patch**2, (c.size // c.patch) ** 2
-        self.latents = Standardize(c.channels, axis=-3)
-        self.actions = ActionScale()
         self.action_columns = [ACTIONS.index(name) for name in c.actions]
 
         self.embed_x = nn.Linear(width, c.dim)
@@ -152,12 +150,6 @@ class AnchoredDiT(nn.Module):
                 self.final_modulation.bias[2 * c.dim :]
             )  # the gate: were it 0 too, no gradient would reach the last layer
         self.register_buffer("alphas_cumprod", make_schedule(c.schedule, c.diffusion_steps), persistent=False)
-
-    def fit_normalization(self, batches: Iterable[Batch]) -> None:
-        """Set the statistics of latents and actions from (some of) the training batches; call once, before training."""
-        batches = list(batches)
-        self.latents.fit(torch.cat([torch.cat([b.context, b.future], dim=1).flatten(0, 1) for b in batches]))
-        self.actions.fit(torch.cat([b.actions.flatten(0, 1) for b in batches]))
 
     def fit_anchor(self, batches: Iterable[Batch], codec: Codec) -> None:
         """Where the anchor moves, fit how, on some training batches; call once, after `fit_normalization`."""
@@ -319,16 +311,8 @@ class AnchoredDiT(nn.Module):
 
     def _check(self, context: Tensor, actions: Tensor) -> None:
         c = self.config
-        check_shape("context", context, "B C c h w", (None, None, c.channels, c.size, c.size))
-        check_shape("actions", actions, "B F A", (len(context), None, len(ACTIONS)))
-        needed = c.num_context if c.present == "concat" else 1
-        if context.shape[1] < needed:
-            check_shape("context", context, "B C c h w", (None, needed, c.channels, c.size, c.size))
+        check_inputs(context, actions, c.channels, c.size, c.num_context if c.present == "concat" else 1)
         self._check_frames(actions.shape[1])
-        check_finite_actions(actions)
 
     def _check_frames(self, frames: int) -> None:
-        if not 1 <= frames <= self.config.horizon:
-            raise HorizonTooLong(
-                f"{frames} actions given, but this model predicts 1 to {self.config.horizon} frames; train one with a longer horizon"
-            )
+        check_horizon(frames, self.config.horizon)

@@ -12,7 +12,7 @@ from torch import nn
 
 from wamlab.config import digest, runs_dir, to_dict
 from wamlab.errors import DatasetIncomplete
-from wamlab.models import build_model, model_config, recipe_name
+from wamlab.models import BASELINES, build_model, model_config, recipe_name
 from wamlab.training.loop import fit, seeded, spread
 from wamlab.types import Codec, Scene
 
@@ -43,7 +43,8 @@ def fit_or_load(
     from wamlab.data.windows import LatentWindows, collate
 
     model = seeded(seed, build_model, model_name, preset, codec)
-    if model_name == "copy":
+    if model_name in BASELINES:
+        model.see_as(scenes_of(dataset, "train")[0])
         return model.eval()
     train_set, val_set = (
         LatentWindows(scenes_of(dataset, split), store, preset.num_context, preset.horizon, preset.stride)
