@@ -47,7 +47,7 @@ def test_codec_is_written_with_its_card(codec, dataset, tmp_path, monkeypatch):
     assert codec.digest in card and "--set small_vae.train.steps=4" in card and "dB on" in card
 
 
-@pytest.mark.parametrize("name", ["direct", "diffusion"])
+@pytest.mark.parametrize("name", ["direct", "diffusion", "jump", "jump-diffusion"])
 def test_trains_once_and_loads_afterwards(name, setting):
     first = fit_or_load(name, PRESET, *setting, progress=False)
     folder = run_folder(name, PRESET, *setting[:2])
@@ -152,5 +152,6 @@ def test_every_model_of_every_preset_can_be_built(preset, name):
     model = build_model(name, preset, Shapes())
     assert model.name == name
     if name != "copy":
-        assert model.config.objective == name
-        assert model.config.size * 8 == preset.resolution and model.config.horizon == preset.horizon
+        assert model.config.objective == {"jump": "direct", "jump-diffusion": "diffusion"}.get(name, name)
+        assert model.config.size * 8 == preset.resolution
+        assert model.config.horizon == (1 if name.startswith("jump") else preset.horizon)

@@ -36,6 +36,10 @@ class InvalidAction(WamlabError):
     """An action sequence has NaN or infinite values, or the wrong shape."""
 
 
+class ActionOutOfRange(UserWarning):
+    """A model was asked about actions far outside those it was trained on: it answers, as a sweep may want, but extrapolates."""
+
+
 class InvalidShape(WamlabError):
     """A tensor has another shape than the one stated."""
 

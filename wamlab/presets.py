@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wamlab.codecs.small_vae import SmallVaeConfig
 from wamlab.encoders import ENCODERS, SmallClip, SmallDinov2, SmallVit, SmallVJepa2, SmallVq
@@ -88,7 +88,7 @@ class Preset:
     Attributes:
         resolution: of the square frames, pixels; codec: as `load_codec` takes it.
         num_context, horizon: frames of a window, at the dataset's rate; stride: between the starts of training windows.
-        direct, diffusion, small_vae: what is trained, by the model's name; encoders: the embedded ones.
+        direct, diffusion, jump, jump_diffusion, small_vae: what is trained, by the model's name; encoders: the embedded ones.
         sampler_steps, guidance: of DDIM.
         eval_scenes, windows_per_scene: at most so many scenes of the test split, and windows of each.
         seeds: of the training runs that a study compares; the first is the default.
@@ -102,6 +102,8 @@ class Preset:
     horizon: int
     direct: Recipe
     diffusion: Recipe
+    jump: Recipe
+    jump_diffusion: Recipe
     small_vae: CodecRecipe
     encoders: EncoderRecipes = EncoderRecipes()
     stride: int = 1
@@ -117,6 +119,7 @@ _TINY = {"dim": 32, "depth": 2, "heads": 2, "num_frequencies": 16}
 _TINY_TRAIN = TrainConfig(steps=20, batch_size=8, warmup_steps=5, checkpoint_every=10, val_batches=1)
 _PAPER = {
     "present": "pooled",
+    "stacked": True,
     "actions": ("steering_rad", "accel_mps2"),
     "dim": 256,
     "depth": 4,
@@ -138,6 +141,9 @@ _PAPER_TRAIN = TrainConfig(
     log_every=50,
     workers=4,
 )
+_PAPER_JUMP = _PAPER | {"jump": 4, "dim": 192, "depth": 2}
+#: AdamW at 2e-4, weight decay 1e-4, 40 epochs; its batch of 256 transitions is 64 windows of 4 transitions.
+_PAPER_JUMP_TRAIN = replace(_PAPER_TRAIN, epochs=40, learning_rate=2e-4, weight_decay=1e-4)
 
 SMOKE = Preset(
     name="smoke",
@@ -147,6 +153,8 @@ SMOKE = Preset(
     horizon=4,
     direct=Recipe(AnchoredDiTConfig(objective="direct", **_TINY), _TINY_TRAIN),
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_TINY), _TINY_TRAIN),
+    jump=Recipe(AnchoredDiTConfig(objective="direct", **_TINY), _TINY_TRAIN),
+    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_TINY), _TINY_TRAIN),
     small_vae=CodecRecipe(
         SmallVaeConfig(width=32, encoder_blocks=1, decoder_blocks=1),
         TrainConfig(steps=10, batch_size=8, warmup_steps=2, checkpoint_every=10, val_batches=1),
@@ -180,6 +188,8 @@ QUICK = Preset(
     horizon=4,
     direct=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=500)),
+    jump=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
+    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=500)),
     small_vae=CodecRecipe(
         SmallVaeConfig(),
         TrainConfig(steps=2000, batch_size=16, learning_rate=2e-3, warmup_steps=100, checkpoint_every=500),
@@ -194,6 +204,8 @@ PAPER = Preset(
     horizon=16,
     direct=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER), _PAPER_TRAIN),
+    jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN),
+    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN),
     small_vae=CodecRecipe(
         SmallVaeConfig(width=192, encoder_blocks=4, decoder_blocks=8),
         TrainConfig(steps=50_000, batch_size=64, checkpoint_every=1000, workers=4),

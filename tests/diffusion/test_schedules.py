@@ -49,6 +49,47 @@ def test_predictions_convert_into_each_other():
         torch.testing.assert_close(got, want)
 
 
+@pytest.mark.parametrize("name", DIFFUSERS)
+def test_targets_equal_diffusers(name):
+    scheduler = DDPMScheduler(beta_schedule=DIFFUSERS[name])
+    g = torch.Generator().manual_seed(2)
+    x0, eps = torch.randn(2, 6, 4, 8, 8, generator=g)
+    t = torch.tensor([0, 10, 300, 700, 990, 999])
+    alpha_bar = make_schedule(name)[t]
+    assert o.target("x0", x0, eps, alpha_bar) is x0 and o.target("eps", x0, eps, alpha_bar) is eps
+    v = o.target("v", x0, eps, alpha_bar)
+    torch.testing.assert_close(v, scheduler.get_velocity(x0, eps, t), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("objective", o.OBJECTIVES)
+def test_a_right_prediction_of_any_objective_gives_the_data(objective):
+    x0, eps = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    alpha_bar = make_schedule("cosine")[torch.tensor([1, 100, 500, 900, 998])]
+    x_t, right = o.q_sample(x0, eps, alpha_bar), o.target(objective, x0, eps, alpha_bar)
+    torch.testing.assert_close(o.x0_from(objective, x_t, right, alpha_bar), x0)
+
+
+@pytest.mark.parametrize("objective", o.OBJECTIVES)
+def test_min_snr_weighs_every_objective_as_the_same_error_of_x0(objective):
+    x0, eps, error = torch.randn(3, 5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    alpha_bar = make_schedule("cosine")[torch.tensor([1, 100, 500, 900, 998])]
+    x_t, right = o.q_sample(x0, eps, alpha_bar), o.target(objective, x0, eps, alpha_bar)
+    of_x0 = (o.x0_from(objective, x_t, right + error, alpha_bar) - x0).square().sum(-1)
+    weighted = o.min_snr_weight(objective, alpha_bar) * error.square().sum(-1)
+    torch.testing.assert_close(weighted, (alpha_bar / (1 - alpha_bar)).clamp(max=5) * of_x0)
+
+
+def test_an_unknown_objective_is_refused():
+    x = torch.zeros(1, 1)
+    for call in (
+        lambda: o.target("x", x, x, x[0]),
+        lambda: o.x0_from("x", x, x, x[0]),
+        lambda: o.min_snr_weight("x", x[0]),
+    ):
+        with pytest.raises(UnknownName, match="objective 'x'; known: eps, v, x0"):
+            call()
+
+
 def test_an_unknown_or_empty_schedule_is_refused():
     with pytest.raises(UnknownName, match="cosine, linear"):
         make_schedule("cosin")

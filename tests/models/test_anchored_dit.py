@@ -1,14 +1,17 @@
 """Properties of the anchored transformer, and its refusals."""
 
 import dataclasses
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
-from wamlab.errors import HorizonTooLong, InvalidAction, InvalidParameter, InvalidShape, UnknownName
+from wamlab.errors import ActionOutOfRange, HorizonTooLong, InvalidAction, InvalidParameter, InvalidShape, UnknownName
+from wamlab.models import MODELS, model_config
 from wamlab.models.anchored_dit import AnchoredDiT, AnchoredDiTConfig
-from wamlab.models.blocks import Block, patchify, unpatchify
+from wamlab.models.blocks import Block, FourierEmbedding, patchify, unpatchify
+from wamlab.presets import PRESETS
 from wamlab.types import Batch
 
 TINY = AnchoredDiTConfig(size=8, dim=32, depth=2, heads=2, num_frequencies=8)
@@ -49,6 +52,23 @@ def test_block_is_the_identity_at_initialisation():
     assert torch.equal(block(x, torch.randn(2, 4, 32)), x)
 
 
+def test_gates_of_the_code_do_not_start_at_the_identity():
+    block, x = Block(32, 2, gates="random"), torch.randn(2, 4, 9, 32)
+    assert not torch.allclose(block(x, torch.randn(2, 4, 32)), x)
+
+
+def test_high_octaves_are_a_hash_in_float32():
+    """What the docstring says of float32: an action and the next larger one have unrelated features from octave 2^21 or so on."""
+    a = torch.full((1, 1), 0.7)
+    features = []
+    for value in (a, torch.nextafter(a, a + 1)):
+        embedding = FourierEmbedding(1, 8, frequencies="octaves")
+        embedding.mlp = nn.Identity()
+        features.append(embedding(value)[0])
+    differ = (features[0] - features[1]).abs().view(2, 64).amax(dim=0)
+    assert differ[:16].max() < 0.02 and differ[22:].max() > 1
+
+
 def test_block_modulates_as_if_each_token_had_its_own_condition():
     block = Block(32, 2)
     nn.init.normal_(block.modulation.weight)
@@ -74,22 +94,87 @@ def test_patches_are_undone_exactly_and_stay_in_place():
     assert torch.equal(tokens[:, :, 1], z[..., :4, 4:8].flatten(2))  # the second patch is to the right of the first
 
 
-@pytest.mark.parametrize("present", ["concat", "pooled"])
-def test_untrained_model_returns_the_present(present):
+#: Every way to build the model; `gates`, `frequencies` and `stacked` as in the authors' code.
+VARIANTS = [
+    {},
+    {"present": "pooled"},
+    {"present": "pooled", "stacked": True},
+    {"present": "pooled", "stacked": True, "gates": "random", "frequencies": "octaves"},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_untrained_model_returns_the_present(variant):
     b = make_batch()
     present_frames = b.context[:, -1:].expand_as(b.future)
-    direct = make_model(objective="direct", present=present).rollout(b.context, b.actions, generator())
+    direct = make_model(objective="direct", **variant).rollout(b.context, b.actions, generator())
     assert torch.equal(direct.latents, present_frames)
-    diffusion = make_model(objective="diffusion", present=present).rollout(b.context, b.actions, generator(), steps=3)
+    diffusion = make_model(objective="diffusion", **variant).rollout(b.context, b.actions, generator(), steps=3)
     torch.testing.assert_close(diffusion.latents, present_frames, atol=1e-4, rtol=0)
 
 
-def test_parameters_at_the_papers_size():
-    paper = AnchoredDiTConfig(size=32, horizon=16, dim=256, present="pooled", actions=("steering_rad", "accel_mps2"))
-    four, two = count(AnchoredDiT(paper)), count(AnchoredDiT(dataclasses.replace(paper, depth=2)))
-    assert four - two == 5_396_288 - 3_029_312  # the blocks are the paper's, to the parameter
-    # outside the blocks the paper has three more 256 × 256 layers, which its text does not describe; ours are learned frequencies
-    assert four == 5_396_288 - 3 * (256 * 256 + 256) + 2 * 64
+@pytest.mark.parametrize("prediction", ["x0", "eps", "v"])
+@pytest.mark.parametrize("anchored", [True, False])
+def test_a_denoiser_that_knows_the_answer_has_no_loss_and_returns_it(prediction, anchored, monkeypatch):
+    """What training asks of the network, given back to the sampler, is the true future: both sides mean the same by `prediction`."""
+    model, b = make_model(prediction=prediction, anchored=anchored), make_batch()
+    future, present = model.latents(b.future), model.latents(b.context)
+    change = future - present if anchored else future
+
+    def oracle(self, x, t, condition):
+        a, s = (
+            f(model.alphas_cumprod[t])[:, None, None, None, None].float()
+            for f in (torch.sqrt, lambda v: (1 - v).sqrt())
+        )
+        noise = (x - a * future) / s
+        return {"x0": change, "eps": noise, "v": a * noise - s * change}[prediction]
+
+    monkeypatch.setattr(AnchoredDiT, "forward", oracle)
+    loss, logs = model.loss(b, generator())
+    assert loss < 1e-4 and logs["vs_copy"] < 1e-3
+    rollout = model.rollout(b.context, b.actions, generator(), steps=5)
+    torch.testing.assert_close(rollout.latents, b.future, atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("objective", ["direct", "diffusion"])
+def test_without_the_anchor_the_untrained_model_returns_the_mean(objective):
+    model, b = make_model(objective=objective, anchored=False), make_batch()
+    latents = model.rollout(b.context, b.actions, generator(), steps=2).latents
+    mean = model.latents.mean.view(4, 1, 1).expand_as(latents)
+    torch.testing.assert_close(latents, mean, atol=1e-4, rtol=0)
+
+
+def test_without_the_sequence_only_the_first_action_counts():
+    for action_sequence in (True, False):
+        model, b = make_model(trained=True, objective="direct", action_sequence=action_sequence), make_batch()
+        base = model.rollout(b.context, b.actions, generator()).latents
+        later, first = b.actions.clone(), b.actions.clone()
+        later[:, 1:] += 1
+        first[:, :1] += 1
+        assert torch.equal(model.rollout(b.context, later, generator()).latents, base) != action_sequence
+        assert not torch.equal(model.rollout(b.context, first, generator()).latents, base)
+
+
+class SdVae:
+    channels, downsample = 4, 8
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "published"),
+    [
+        ("diffusion", {}, 5_396_288),
+        ("direct", {}, 5_396_288),
+        ("diffusion", {"depth": 2}, 3_029_312),
+        ("jump", {}, 1_728_448),
+        ("jump-diffusion", {}, 1_728_448),
+    ],
+)
+def test_parameters_at_the_papers_size(name, changes, published):
+    """With the fixed frequencies of the authors' code to the parameter; learned ones, the paper's and our default, add their own."""
+    config = dataclasses.replace(model_config(name, PRESETS["paper"], SdVae()), **changes)
+    assert config.frequencies == "learned" and config.gates == "zero"
+    assert count(MODELS[name](dataclasses.replace(config, frequencies="octaves"))) == published
+    assert count(MODELS[name](config)) == published + 2 * 64
 
 
 @pytest.mark.parametrize("objective", ["direct", "diffusion"])
@@ -135,9 +220,10 @@ def test_a_shorter_horizon_and_more_context_are_fine():
     assert model.loss(b, generator())[0].isfinite()
 
 
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
 @pytest.mark.parametrize("objective", ["direct", "diffusion"])
-def test_loss_learns_and_reaches_every_parameter(objective):
-    model, b = make_model(objective=objective, action_dropout=0.0).train(), make_batch()
+def test_loss_learns_and_reaches_every_parameter(objective, variant):
+    model, b = make_model(objective=objective, action_dropout=0.0, **variant).train(), make_batch()
     assert model.loss(b, generator())[1]["vs_copy"] == pytest.approx(1.0, abs=1e-4)  # it starts at copying
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for step in range(60):
@@ -170,6 +256,24 @@ def test_normalisation_follows_the_data():
     assert model.actions(constant.actions).isfinite().all()
 
 
+def test_actions_far_outside_those_of_training_are_marked_but_allowed():
+    model, b = make_model(), make_batch()
+    low, high = b.actions.flatten(0, 1).amin(dim=0), b.actions.flatten(0, 1).amax(dim=0)
+    assert torch.equal(model.actions.low, low) and torch.equal(model.actions.high, high)
+    for value in (low, high, high + 0.49 * (high - low), low - 0.49 * (high - low)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model.rollout(b.context, value.expand_as(b.actions), generator(), steps=1)
+    actions = b.actions.clone()
+    actions[0, 0, 2] = high[2] + 2 * (high[2] - low[2])
+    with pytest.warns(ActionOutOfRange, match=f"speed_mps is between .* far outside the {low[2]:.4g} to {high[2]:.4g}"):
+        model.rollout(b.context, actions, generator(), steps=1)
+    unfitted = AnchoredDiT(TINY).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unfitted.rollout(b.context, actions, generator(), steps=1)
+
+
 def test_bad_input_is_named():
     model, b = make_model(), make_batch()
     actions = b.actions.clone()
@@ -188,6 +292,8 @@ def test_bad_input_is_named():
         make_model(num_context=2).rollout(b.context, b.actions, generator())
     with pytest.raises(UnknownName, match="'jump'; known: diffusion, direct"):
         AnchoredDiTConfig(objective="jump")
+    with pytest.raises(UnknownName, match="'x1'; known: eps, v, x0"):
+        AnchoredDiTConfig(prediction="x1")
     with pytest.raises(UnknownName, match="steering_rad"):
         AnchoredDiTConfig(actions=("steer",))
     with pytest.raises(InvalidParameter, match="patch must divide"):

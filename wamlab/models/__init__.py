@@ -10,31 +10,49 @@ from torch import nn
 from wamlab.errors import UnknownName
 from wamlab.models.anchored_dit import AnchoredDiT, AnchoredDiTConfig
 from wamlab.models.baselines import CopyPresent
+from wamlab.models.jump import Jump
 from wamlab.types import Codec
 
 if TYPE_CHECKING:
     from wamlab.presets import Preset
 
-#: Every world model by its name in commands, tables and figures. A trained one also has a `Recipe` of this name in `Preset`.
+#: Every world model by its name in commands, tables and figures. A trained one also has a `Recipe` in `Preset`: see `recipe_name`.
 MODELS: dict[str, type[nn.Module]] = {
     "copy": CopyPresent,
     "direct": AnchoredDiT,
     "diffusion": AnchoredDiT,
+    "jump": Jump,
+    "jump-diffusion": Jump,
 }
 
-__all__ = ["MODELS", "AnchoredDiT", "AnchoredDiTConfig", "CopyPresent", "build_model", "model_config"]
+__all__ = [
+    "MODELS",
+    "AnchoredDiT",
+    "AnchoredDiTConfig",
+    "CopyPresent",
+    "Jump",
+    "build_model",
+    "model_config",
+    "recipe_name",
+]
+
+
+def recipe_name(name: str) -> str:
+    """The field of `Preset` that holds a model's recipe: `jump_diffusion` of `jump-diffusion`."""
+    return name.replace("-", "_")
 
 
 def model_config(name: str, preset: Preset, codec: Codec) -> AnchoredDiTConfig:
     """The recipe's config with the shapes that preset and codec decide. Raises `UnknownName`, or `InvalidParameter` if it does not fit."""
     if name not in MODELS or name == CopyPresent.name:
         raise UnknownName("trained model", name, [known for known in MODELS if known != CopyPresent.name])
+    chained = issubclass(MODELS[name], Jump)
     return dataclasses.replace(
-        getattr(preset, name).model,
+        getattr(preset, recipe_name(name)).model,
         channels=codec.channels,
         size=preset.resolution // codec.downsample,
-        horizon=preset.horizon,
-        num_context=preset.num_context,
+        horizon=1 if chained else preset.horizon,
+        num_context=1 if chained else preset.num_context,
     )
 
 

@@ -1,7 +1,7 @@
 """AnchoredDiT: the diffusion transformer whose every prediction is the present plus a learned change.
 
-One network, two objectives. `diffusion`: denoise all future frames together, x0-prediction, DDIM. `direct`: the same network at
-t = 0 on the present, replicated: a regression. Following "DiT-WAM", with these stated differences:
+One network, two objectives. `diffusion`: denoise all future frames together (x0-prediction by default), DDIM. `direct`: the same
+network at t = 0 on the present, replicated: a regression. Following "DiT-WAM", with these stated differences:
 
 - the block gates are zero-initialised, as adaLN-Zero has it and the authors' code does not;
 - the present enters beside each noisy token by default (`present="concat"`: two input projections, summed, which equals projecting
@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wamlab.diffusion.ddim import sample_ddim
-from wamlab.diffusion.objectives import q_sample
+from wamlab.diffusion.objectives import OBJECTIVES, coefficients, q_sample, target, x0_from
+from wamlab.diffusion.sampling import sample
 from wamlab.diffusion.schedules import make_schedule
 from wamlab.errors import HorizonTooLong, InvalidParameter, UnknownName
 from wamlab.models.blocks import (
+    ActionScale,
     Block,
     FourierEmbedding,
     Standardize,
@@ -36,27 +37,42 @@ from wamlab.models.blocks import (
 )
 from wamlab.types import ACTIONS, Batch, Rollout
 
+#: Standard deviations of the latents beyond which an x0 that was computed from eps is cut off.
+EPS_CLIP = 6.0
+
 
 @dataclass(frozen=True)
 class AnchoredDiTConfig:
     """Attributes:
     objective: `direct` or `diffusion`.
+    prediction: what the denoiser predicts of the change from the present, and its loss compares: `x0`, `eps` (the noise) or `v`;
+        `direct` always predicts the change itself.
+    anchored: predict the change from the present; False: the future itself.
     present: `concat` or `pooled` (the paper's).
+    action_sequence: each horizon step sees the action that leads to it; False: every step sees the first one only.
     actions: the columns of `wamlab.types.ACTIONS` that the model sees.
     channels, size: of the latents, c and h = w; horizon: the most future frames; num_context: context frames seen in `concat`.
+    jump: frames between a prediction and what it is anchored on, whose actions' embeddings are averaged (only `Jump` has several).
     patch: side of a token in latent pixels.
     fourier_scale: standard deviation of the initial action frequencies, cycles per standard deviation of the action.
+    frequencies, gates, stacked: what differs in the authors' code, by name: `learned` or `octaves` (see `FourierEmbedding`); `zero` or
+        `random`, how the blocks' gates start; and a second linear layer after the first and before the last, with a gate on what
+        goes into the last, which is where 3 (dim² + dim) of its 5,396,288 parameters are.
     action_dropout: how often in training the action embedding of a sample is zeroed, for guidance.
     schedule, diffusion_steps: of the forward process.
     """
 
     objective: str = "diffusion"
+    prediction: str = "x0"
+    anchored: bool = True
     present: str = "concat"
+    action_sequence: bool = True
     actions: tuple[str, ...] = ACTIONS
     channels: int = 4
     size: int = 16
     horizon: int = 4
     num_context: int = 1
+    jump: int = 1
     patch: int = 4
     dim: int = 128
     depth: int = 4
@@ -64,12 +80,22 @@ class AnchoredDiTConfig:
     mlp_ratio: int = 4
     num_frequencies: int = 64
     fourier_scale: float = 0.25
+    frequencies: str = "learned"
+    gates: str = "zero"
+    stacked: bool = False
     action_dropout: float = 0.1
     schedule: str = "cosine"
     diffusion_steps: int = 1000
 
     def __post_init__(self) -> None:
-        for field, known in (("objective", ("direct", "diffusion")), ("present", ("concat", "pooled"))):
+        choices = {
+            "objective": ("direct", "diffusion"),
+            "prediction": OBJECTIVES,
+            "present": ("concat", "pooled"),
+            "frequencies": ("learned", "octaves"),
+            "gates": ("zero", "random"),
+        }
+        for field, known in choices.items():
             if getattr(self, field) not in known:
                 raise UnknownName(field, getattr(self, field), known)
         for name in self.actions:
@@ -97,21 +123,26 @@ class AnchoredDiT(nn.Module):
         c = config
         width, num_patches = c.channels * c.patch**2, (c.size // c.patch) ** 2
         self.latents = Standardize(c.channels, axis=-3)
-        self.actions = Standardize(len(ACTIONS), axis=-1)
+        self.actions = ActionScale()
         self.action_columns = [ACTIONS.index(name) for name in c.actions]
 
         self.embed_x = nn.Linear(width, c.dim)
         self.embed_present = nn.Linear(width * (c.num_context if c.present == "concat" else 1), c.dim)
         self.embed_time = TimestepEmbedding(c.dim)
-        self.embed_action = FourierEmbedding(len(c.actions), c.dim, c.num_frequencies, c.fourier_scale)
+        self.embed_action = FourierEmbedding(len(c.actions), c.dim, c.num_frequencies, c.fourier_scale, c.frequencies)
         self.spatial_position = nn.Parameter(torch.randn(1, 1, num_patches, c.dim) * 0.02)
         self.temporal_position = nn.Parameter(torch.randn(1, c.horizon, 1, c.dim) * 0.02)
-        self.blocks = nn.ModuleList(Block(c.dim, c.heads, c.mlp_ratio) for _ in range(c.depth))
-        self.final_modulation = nn.Linear(c.dim, 2 * c.dim)
+        self.blocks = nn.ModuleList(Block(c.dim, c.heads, c.mlp_ratio, c.gates) for _ in range(c.depth))
+        self.stack_in, self.stack_out = (nn.Linear(c.dim, c.dim) if c.stacked else None for _ in range(2))
+        self.final_modulation = nn.Linear(c.dim, (3 if c.stacked else 2) * c.dim)
         self.head = nn.Linear(c.dim, width)
         for layer in (self.final_modulation, self.head):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        if c.stacked:
+            nn.init.ones_(
+                self.final_modulation.bias[2 * c.dim :]
+            )  # the gate: were it 0 too, no gradient would reach the last layer
         self.register_buffer("alphas_cumprod", make_schedule(c.schedule, c.diffusion_steps), persistent=False)
 
     def fit_normalization(self, batches: Iterable[Batch]) -> None:
@@ -123,10 +154,13 @@ class AnchoredDiT(nn.Module):
     # -- the network: everything below is in standardised latents -------------------------------------------------------------
 
     def condition(self, context: Tensor, actions: Tensor, keep: Tensor | None = None) -> Condition:
-        """context: (B, C, c, h, w); actions: (B, F, A); keep: (B,) in {0, 1}, zeroes the action embedding where 0."""
+        """context: (B, C, c, h, w); actions: (B, F · jump, A); keep: (B,) in {0, 1}, zeroes the action embedding where 0."""
         c = self.config
         patches = patchify(context[:, -c.num_context :], c.patch)  # (B, C, P, width)
-        action = self.embed_action(self.actions(actions)[..., self.action_columns])  # (B, F, D)
+        if not c.action_sequence:
+            actions = actions[:, :1].expand_as(actions)
+        action = self.embed_action(self.actions(actions)[..., self.action_columns])  # (B, F · jump, D)
+        action = action.unflatten(1, (-1, c.jump)).mean(dim=2)  # (B, F, D)
         if keep is not None:
             action = action * keep[:, None, None].to(action)
         position = self.spatial_position
@@ -136,39 +170,68 @@ class AnchoredDiT(nn.Module):
         present = self.embed_present(patches.transpose(1, 2).flatten(2))  # (B, P, D)
         return Condition(position + present[:, None], action)
 
-    def delta(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The change from the present. x: (B, F, c, h, w), or (B, 1, c, h, w) to be replicated; t: (B,) -> (B, F, c, h, w)."""
+    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """`prediction` of the change. x: (B, F, c, h, w), or (B, 1, c, h, w) to be replicated; t: (B,) -> (B, F, c, h, w)."""
         frames = condition.vector.shape[1]
-        tokens = self.embed_x(patchify(x, self.config.patch)) + condition.tokens  # (B, F or 1, P, D)
+        tokens = self.embed_x(patchify(x, self.config.patch))  # (B, F or 1, P, D)
+        if self.stack_in is not None:
+            tokens = self.stack_in(tokens)
+        tokens = tokens + condition.tokens
         tokens = tokens + self.temporal_position[:, :frames]  # (B, F, P, D)
         vector = F.silu(condition.vector + self.embed_time(t)[:, None])  # (B, F, D)
         for block in self.blocks:
             tokens = block(tokens, vector)
-        shift, scale = self.final_modulation(vector)[:, :, None].chunk(2, dim=-1)  # each (B, F, 1, D)
-        tokens = self.head(modulate(tokens, shift, scale))  # (B, F, P, width)
-        return unpatchify(tokens, self.config.patch, x.shape[-2:])
+        shift, scale, *gate = self.final_modulation(vector)[:, :, None].split(
+            self.config.dim, dim=-1
+        )  # each (B, F, 1, D)
+        tokens = modulate(tokens, shift, scale)
+        if self.stack_out is not None:
+            tokens = gate[0] * self.stack_out(tokens)
+        return unpatchify(self.head(tokens), self.config.patch, x.shape[-2:])
+
+    def denoised(self, x: Tensor, output: Tensor, origin: Tensor, alpha_bar: Tensor) -> Tensor:
+        """The future that `forward`'s output means. x: (B, F, c, h, w) at noise level alpha_bar (B,); origin: (B, 1, c, h, w).
+
+        The noised change is x - sqrt(alpha-bar) · origin: it has the noise of x. From eps the last steps divide by a signal near 0, so
+        that estimate is held within `EPS_CLIP` standard deviations, as samplers of such models do.
+        """
+        a, _ = coefficients(alpha_bar, x)
+        x0 = origin + x0_from(self.config.prediction, x - a * origin, output, alpha_bar)
+        return x0.clamp(-EPS_CLIP, EPS_CLIP) if self.config.prediction == "eps" else x0
+
+    def origin(self, present: Tensor) -> Tensor:
+        """What the predicted change starts from: the present (B, 1, c, h, w), or the mean latent if the model is not anchored."""
+        return present if self.config.anchored else torch.zeros_like(present)
 
     # -- training -------------------------------------------------------------------------------------------------------------
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """x0-MSE in standardised latents, and `vs_copy`: the same as a fraction of the error of copying the present."""
+        """MSE of what is predicted, in standardised latents; `vs_copy`: the future's error as a fraction of that of copying the present."""
         self._check(batch.context, batch.actions)
-        shape = (len(batch), batch.actions.shape[1], *batch.context.shape[2:])
+        shape = (len(batch), batch.actions.shape[1] // self.config.jump, *batch.context.shape[2:])
         check_shape("future", batch.future, "B F c h w", shape)
-        context, target = self.latents(batch.context), self.latents(batch.future)
-        present, device = context[:, -1:], target.device
+        context, future = self.latents(batch.context), self.latents(batch.future)
+        present, device = context[:, -1:], future.device
+        origin = self.origin(present)
         keep = torch.rand(len(batch), generator=generator, device=generator.device) >= self.config.action_dropout
         condition = self.condition(context, batch.actions, keep.to(device) if self.training else None)
         if self.config.objective == "direct":
-            x, t = present, torch.zeros(len(batch), dtype=torch.int64, device=device)
+            t = torch.zeros(len(batch), dtype=torch.int64, device=device)
+            want = future - origin
+            output = self(present, t, condition).float()
+            x0 = origin + output
         else:
             t = torch.randint(self.config.diffusion_steps, (len(batch),), generator=generator, device=generator.device)
-            noise = torch.randn(target.shape, generator=generator, device=generator.device)
+            noise = torch.randn(future.shape, generator=generator, device=generator.device)
             t, noise = t.to(device), noise.to(device)
-            x = q_sample(target, noise, self.alphas_cumprod[t])
-        change = target - present
-        loss = F.mse_loss(self.delta(x, t, condition).float(), change)
-        return loss, {"vs_copy": float(loss.detach() / change.square().mean().clamp(min=1e-12))}
+            alpha_bar = self.alphas_cumprod[t]
+            x = q_sample(future, noise, alpha_bar)
+            want = target(self.config.prediction, future - origin, noise, alpha_bar)
+            output = self(x, t, condition).float()
+            x0 = self.denoised(x, output.detach(), origin, alpha_bar)
+        loss = F.mse_loss(output, want)
+        error, change = (x0.detach() - future).square().mean(), (future - present).square().mean()
+        return loss, {"vs_copy": float(error / change.clamp(min=1e-12))}
 
     # -- prediction -----------------------------------------------------------------------------------------------------------
 
@@ -197,10 +260,11 @@ class AnchoredDiT(nn.Module):
             noise: (B, F, c, h, w) or (1, F, c, h, w) in place of drawing it: one noise for several action sequences.
             callback: called with (steps done, steps).
 
-        Raises `InvalidShape`, `InvalidAction` and `HorizonTooLong`.
+        Raises `InvalidShape`, `InvalidAction` and `HorizonTooLong`; warns `ActionOutOfRange`.
         """
         self._check(context, actions)
-        batch, frames = actions.shape[:2]
+        self.actions.warn_outside(actions)
+        batch, frames = len(actions), actions.shape[1] // self.config.jump
         device = self.head.weight.device
         context, actions = context.to(device), actions.to(device)
         steps = 1 if self.config.objective == "direct" else steps
@@ -210,13 +274,15 @@ class AnchoredDiT(nn.Module):
         if guidance != 1:
             blind = self.condition(standard, actions, torch.zeros(batch, device=device))
 
-        def delta(x: Tensor, t: Tensor) -> Tensor:
-            change = self.delta(x, t, condition)
-            return change if blind is None else torch.lerp(self.delta(x, t, blind), change, guidance)
+        def output(x: Tensor, t: Tensor) -> Tensor:
+            seen = self(x, t, condition)
+            return seen if blind is None else torch.lerp(self(x, t, blind), seen, guidance)
 
         if self.config.objective == "direct":
-            change = delta(standard[:, -1:], torch.zeros(batch, dtype=torch.int64, device=device))
-            latents = context[:, -1:] + self.latents.scale(change)
+            change = output(standard[:, -1:], torch.zeros(batch, dtype=torch.int64, device=device))
+            latents = (
+                context[:, -1:] + self.latents.scale(change) if self.config.anchored else self.latents.inverse(change)
+            )
             if callback is not None:
                 callback(1, 1)
         else:
@@ -225,10 +291,12 @@ class AnchoredDiT(nn.Module):
                 noise = torch.randn(shape, generator=generator, device=generator.device)
             check_shape("noise", noise, "B F c h w", (batch if len(noise) != 1 else 1, *shape[1:]))
             noise = noise.to(context).expand(shape)
-            present = standard[:, -1:]
-            x0 = sample_ddim(
-                lambda x, t: present + delta(x, t), noise, self.alphas_cumprod, steps, eta, generator, callback
-            )
+            origin = self.origin(standard[:, -1:])
+
+            def predict_x0(x: Tensor, t: Tensor) -> Tensor:
+                return self.denoised(x, output(x, t), origin, self.alphas_cumprod[t])
+
+            x0 = sample(predict_x0, noise, self.alphas_cumprod, steps, eta=eta, generator=generator, callback=callback)
             latents = self.latents.inverse(x0)
         settings = {"steps": steps, "eta": eta, "guidance": guidance}
         return Rollout(latents, actions, self.name, generator.initial_seed(), settings)
@@ -240,8 +308,11 @@ class AnchoredDiT(nn.Module):
         needed = c.num_context if c.present == "concat" else 1
         if context.shape[1] < needed:
             check_shape("context", context, "B C c h w", (None, needed, c.channels, c.size, c.size))
-        if not 1 <= actions.shape[1] <= c.horizon:
-            raise HorizonTooLong(
-                f"{actions.shape[1]} actions given, but this model predicts 1 to {c.horizon} frames; train one with a longer horizon"
-            )
+        self._check_frames(actions.shape[1])
         check_finite_actions(actions)
+
+    def _check_frames(self, frames: int) -> None:
+        if not 1 <= frames <= self.config.horizon:
+            raise HorizonTooLong(
+                f"{frames} actions given, but this model predicts 1 to {self.config.horizon} frames; train one with a longer horizon"
+            )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wamlab.errors import InvalidAction, InvalidShape
+from wamlab.errors import ActionOutOfRange, InvalidAction, InvalidShape
+from wamlab.types import ACTIONS
 
 
 class TimestepEmbedding(nn.Module):
@@ -27,16 +29,22 @@ class TimestepEmbedding(nn.Module):
 
 
 class FourierEmbedding(nn.Module):
-    """Learned Fourier features of each action column, then an MLP (Tancik et al. 2020). (..., A) -> (..., dim).
+    """Fourier features of each action column, then an MLP (Tancik et al. 2020). (..., A) -> (..., dim).
 
-    The features are cos and sin of 2π f a, with `num_frequencies` learned f for each column, drawn from N(0, scale²): the embedding
-    first distinguishes actions about 1 / (2π scale) apart, so with z-scored actions a scale of 0.25 starts smooth (0.64 standard
-    deviations). The authors' code fixes f = 2^k / 2 for k < 64 instead, which float32 cannot resolve beyond k of about 21.
+    The features are cos and sin of 2π f a, with `num_frequencies` f for each column. `learned`: drawn from N(0, scale²), so the embedding
+    first distinguishes actions about 1 / (2π scale) apart; with z-scored actions a scale of 0.25 starts smooth (0.64 standard
+    deviations). `octaves`: the authors' code, f = 2^k / 2 for k < 64, fixed, which float32 cannot resolve beyond k of about 21.
     """
 
-    def __init__(self, num_inputs: int, dim: int, num_frequencies: int = 64, scale: float = 0.25) -> None:
+    def __init__(
+        self, num_inputs: int, dim: int, num_frequencies: int = 64, scale: float = 0.25, frequencies: str = "learned"
+    ) -> None:
         super().__init__()
-        self.frequencies = nn.Parameter(torch.randn(num_inputs, num_frequencies) * scale)
+        if frequencies == "octaves":
+            octaves = 2.0 ** (torch.arange(num_frequencies) - 1)
+            self.register_buffer("frequencies", octaves.repeat(num_inputs, 1), persistent=False)
+        else:
+            self.frequencies = nn.Parameter(torch.randn(num_inputs, num_frequencies) * scale)
         self.mlp = nn.Sequential(nn.Linear(2 * num_inputs * num_frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, a: Tensor) -> Tensor:
@@ -53,18 +61,19 @@ class Block(nn.Module):
     """adaLN-Zero transformer block (Peebles and Xie 2023) over a clip of tokens, with joint attention over frames and patches.
 
     The condition is one vector for each (sample, horizon step), so the modulation is computed there and broadcast over the patches.
-    The gates start at zero: at initialisation the block is the identity.
+    The modulation starts at zero: at initialisation the block is the identity. With `gates="random"`, the authors' code, it is not.
     """
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: int = 4) -> None:
+    def __init__(self, dim: int, heads: int, mlp_ratio: int = 4, gates: str = "zero") -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
         self.modulation = nn.Linear(dim, 6 * dim)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        if gates == "zero":
+            nn.init.zeros_(self.modulation.weight)
+            nn.init.zeros_(self.modulation.bias)
 
     def attention(self, x: Tensor) -> Tensor:
         batch, frames, patches, dim = x.shape
@@ -124,6 +133,36 @@ class Standardize(nn.Module):
 
     def inverse(self, x: Tensor) -> Tensor:
         return self.scale(x) + self._shaped(self.mean, x.ndim)
+
+
+class ActionScale(Standardize):
+    """z-scores actions (..., A), columns `ACTIONS`, and remembers the range that `fit` saw; until then there is none."""
+
+    def __init__(self) -> None:
+        super().__init__(len(ACTIONS), axis=-1)
+        self.register_buffer("low", torch.full((len(ACTIONS),), -torch.inf))
+        self.register_buffer("high", torch.full((len(ACTIONS),), torch.inf))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        super().fit(x)
+        self.low.copy_(x.flatten(0, -2).amin(dim=0))
+        self.high.copy_(x.flatten(0, -2).amax(dim=0))
+
+    def warn_outside(self, actions: Tensor) -> None:
+        """Warn `ActionOutOfRange` of the column that is farthest outside, if any is by more than half the width of its range."""
+        width = (self.high - self.low).clamp(min=1e-6)
+        actions = actions.to(width).flatten(0, -2)  # (N, A)
+        beyond = torch.maximum(self.low - actions, actions - self.high).amax(dim=0) / width  # (A,), NaN without a range
+        column = int(beyond.nan_to_num(-1).argmax())
+        if beyond[column] > 0.5:
+            values = actions[:, column]
+            warnings.warn(
+                f"{ACTIONS[column]} is between {values.min():.4g} and {values.max():.4g}, far outside the "
+                f"{self.low[column]:.4g} to {self.high[column]:.4g} of the training data: the model extrapolates",
+                ActionOutOfRange,
+                stacklevel=3,
+            )
 
 
 def check_shape(name: str, x: Tensor, axes: str, want: tuple[int | None, ...]) -> None:

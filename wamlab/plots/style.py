@@ -27,6 +27,7 @@ MODEL_STYLE = {
     "diffusion": Style("#d9541e", "diffusion"),
     "calibrated": Style("#c2639b", "diffusion, calibrated", "dash"),
     "jump": Style("#12a07a", "jump chain"),
+    "jump-diffusion": Style("#8a6a1f", "jump chain, diffusion", "dash"),
     "mlp": Style("#8c6bb1", "MLP", "dashdot"),
 }
 

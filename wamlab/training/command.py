@@ -12,7 +12,7 @@ from wamlab.codecs import SMALL_VAE, SmallVae, load_codec
 from wamlab.config import override
 from wamlab.encoders import ENCODERS, WEIGHTS
 from wamlab.errors import InvalidParameter, UnknownName
-from wamlab.models import MODELS
+from wamlab.models import MODELS, recipe_name
 from wamlab.training.codec import train_small_vae
 from wamlab.training.encoders import train_encoder
 from wamlab.training.fitting import fit_or_load, run_folder
@@ -77,5 +77,5 @@ def _full_key(model_name: str, key: str) -> str:
     """`train.steps` of small-vae is `small_vae.train.steps` of the preset, of clip-b32 `encoders.clip.train.steps`; full keys stay."""
     if key.split(".")[0] not in ("train", "model"):
         return key
-    recipe = f"encoders.{ENCODERS[model_name].folder}" if model_name in ENCODERS else model_name.replace("-", "_")
+    recipe = f"encoders.{ENCODERS[model_name].folder}" if model_name in ENCODERS else recipe_name(model_name)
     return f"{recipe}.{key}"

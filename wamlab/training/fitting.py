@@ -13,7 +13,7 @@ from torch import nn
 
 from wamlab.config import digest, runs_dir, to_dict
 from wamlab.errors import DatasetIncomplete
-from wamlab.models import build_model, model_config
+from wamlab.models import build_model, model_config, recipe_name
 from wamlab.training.loop import fit
 from wamlab.training.randomness import seeded, spread
 from wamlab.types import Codec, Scene
@@ -64,7 +64,7 @@ def fit_or_load(
             model,
             train_set,
             val_set,
-            getattr(preset, model_name).train,
+            getattr(preset, recipe_name(model_name)).train,
             folder,
             identity=_identity(model_name, preset, dataset, codec),
             prepare=prepare,
@@ -78,7 +78,7 @@ def fit_or_load(
 
 def run_folder(model_name: str, preset: Preset, dataset: Dataset, codec: Codec, seed: int = 0) -> Path:
     """`runs/models/<model>-<digest>`: the digest is of all that decides the weights (model, training settings, data, codec, seed)."""
-    settings = getattr(preset, model_name).train.identity()
+    settings = getattr(preset, recipe_name(model_name)).train.identity()
     return (
         runs_dir() / "models" / f"{model_name}-{digest(_identity(model_name, preset, dataset, codec), settings, seed)}"
     )
