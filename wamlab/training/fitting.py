@@ -41,7 +41,8 @@ def fit_or_load(
     """The model, trained: from an earlier call where everything that decides its weights was the same, else by training it now.
 
     Its run lives in `run_folder`; one that was cut short goes on where it was, and a second process waits for the first. Returns the
-    moving average in eval mode. `on_log` is called with that folder when its metrics have grown, as by `fit`. Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), and what `fit` raises.
+    moving average in eval mode. `on_log` is called with that folder when its metrics have grown, as by `fit`.
+    Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), and what `fit` raises.
     """
     from wamlab.data.windows import LatentWindows, collate
 
