@@ -146,9 +146,7 @@ class AnchoredDiT(Normalized):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         if c.stacked:
-            nn.init.ones_(
-                self.final_modulation.bias[2 * c.dim :]
-            )  # the gate: were it 0 too, no gradient would reach the last layer
+            nn.init.ones_(self.final_modulation.bias[2 * c.dim :])  # the gate: at 0 no gradient would reach the head
         self.register_buffer("alphas_cumprod", make_schedule(c.schedule, c.diffusion_steps), persistent=False)
 
     def fit_anchor(self, batches: Iterable[Batch], codec: Codec) -> None:
