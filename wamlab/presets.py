@@ -260,7 +260,7 @@ def _trained_for(preset: Preset, steps: dict[str, int]) -> Preset:
 
 #: How the weights that come with the package are trained, by the name of their set: a preset's models, for far longer than it affords.
 SHIPPED = {
-    "dit-wam/quick": _trained_for(QUICK, {"direct": 1000, "diffusion": 3300, "jump": 750, "jump_diffusion": 2400}),
+    "dit-wam/quick": _trained_for(QUICK, {"direct": 600, "diffusion": 2200, "jump": 500, "jump_diffusion": 1600}),
 }
 
 
