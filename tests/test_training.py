@@ -1,14 +1,14 @@
 """The loop on a tiny regression: order, resuming, checkpoints, and what may go wrong with a disk."""
 
+import ast
 import dataclasses
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
-import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -137,33 +137,62 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, stop):
     assert drop == [{k: v for k, v in r.items() if k != "seconds"} for r in rows(tmp_path / "whole")]
 
 
-def test_killed_process_resumes_bit_for_bit(tmp_path):
-    script = textwrap.dedent(
-        f"""
-        import sys, time
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from test_training import LONG, Path, Regression, run
+KILLED_AGAIN_AND_AGAIN = """
+import os, random, signal, sys
+from pathlib import Path
+import accelerate, torch
+from test_training import LONG, Regression, run
 
-        class Slow(Regression):
-            def loss(self, batch, generator):
-                time.sleep(0.05)
-                return super().loss(batch, generator)
+torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # the first optimizer of a process imports for seconds
+folder, moments = Path(sys.argv[1]), random.Random(0)
 
-        run(Path(sys.argv[1]), LONG, model=Slow())
-        """
-    )
-    killed = subprocess.Popen([sys.executable, "-c", script, tmp_path / "killed"])
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "killed" / "step-000010").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    assert "step-000010" <= ckpt.latest(tmp_path / "killed").name < "step-000060"
+def dies_after(events):
+    left = [events]
+    def happened():
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(lambda event, args: happened() if args and str(folder) in str(args[0]) else None)
+
+    class Mortal(Regression):
+        def loss(self, batch, generator):
+            happened()
+            return super().loss(batch, generator)
+
+    run(folder, LONG, model=Mortal())
+
+at = []
+for _ in range(25):
+    child = os.fork()
+    if child == 0:
+        dies_after(moments.randint(1, 90))
+        os._exit(0)
+    signals = os.WTERMSIG(os.waitpid(child, 0)[1])
+    last = folder / "last"
+    at.append((signals, last.resolve().name if last.exists() else "", bool(list(folder.glob(".step-*")))))
+print(at)
+"""
+
+
+def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path):
+    """`kill -9` at random moments: at a step, or at any touch of a file, so also half-way through a checkpoint."""
+    command = [sys.executable, "-c", KILLED_AGAIN_AND_AGAIN, tmp_path / "killed"]
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    deaths = ast.literal_eval(done.stdout)
+    assert sum(signals == signal.SIGKILL for signals, _, _ in deaths) > 5
+    assert any(half_written for _, _, half_written in deaths), "none in a checkpoint"
     for name in ("killed", "whole"):
         run(tmp_path / name, LONG)
     for name in ("model", "ema", "optimizer"):
         file = f"last/{name}.safetensors"
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    for link in ("last", "best"):
+        assert (tmp_path / "killed" / link).resolve().name == (tmp_path / "whole" / link).resolve().name
+    seen = [[{k: v for k, v in r.items() if k != "seconds"} for r in rows(tmp_path / n)] for n in ("killed", "whole")]
+    assert seen[0] == seen[1]
+    assert not list((tmp_path / "killed").glob(".step-*"))
 
 
 def test_a_finished_run_is_loaded_and_not_trained(tmp_path):

@@ -68,6 +68,10 @@ class CheckpointMismatch(WamlabError):
     """A checkpoint belongs to another model or version, or is damaged."""
 
 
+class TrainingDiverged(WamlabError):
+    """The loss or its gradient became NaN or infinite; the weights of the last checkpoint are from before."""
+
+
 class WeightsMissing(WamlabError):
     """The weights of a model or codec are neither here nor within reach."""
 

@@ -37,7 +37,7 @@ from wamlab.models.blocks import (
     unpatchify,
 )
 from wamlab.models.ego_motion import EgoMotion
-from wamlab.types import ACTIONS, Batch, Rollout
+from wamlab.types import ACTIONS, Batch, Codec, Rollout
 
 #: Standard deviations of the latents beyond which an x0 that was computed from eps is cut off.
 EPS_CLIP = 6.0
@@ -149,13 +149,14 @@ class AnchoredDiT(Normalized):
             nn.init.ones_(self.final_modulation.bias[2 * c.dim :])  # the gate: at 0 no gradient would reach the head
         self.register_buffer("alphas_cumprod", make_schedule(c.schedule, c.diffusion_steps), persistent=False)
 
-    def fit_normalization(self, batches: Iterable[Batch]) -> None:
-        """Set the statistics of latents and actions, and fit the ego-motion, on some training batches; call once, before training."""
-        batches = list(batches)
-        super().fit_normalization(batches)
+    def fit_anchor(self, batches: Iterable[Batch], codec: Codec) -> None:
+        """Where the anchor moves, fit how, on some training batches; call once, after `fit_normalization`."""
         if self.ego_motion is not None:
-            context, future = (torch.cat([self.latents(getattr(b, k)) for b in batches]) for k in ("context", "future"))
-            self.ego_motion.fit(context, future, torch.cat([b.actions for b in batches]))
+            batches = list(batches)
+            context, future, actions = (
+                torch.cat([getattr(b, k) for b in batches]) for k in ("context", "future", "actions")
+            )
+            self.ego_motion.fit(context, future, actions, codec, self.latents)
 
     # -- the network: everything below is in standardised latents -------------------------------------------------------------
 

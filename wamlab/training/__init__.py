@@ -2,6 +2,19 @@
 
 from wamlab.training.command import TRAINABLE, train
 from wamlab.training.fitting import fit_or_load, run_folder
-from wamlab.training.loop import BatchOrder, TrainConfig, fit, generator_for
+from wamlab.training.log import read_log
+from wamlab.training.loop import TrainConfig, fit
+from wamlab.training.order import BatchOrder
+from wamlab.training.randomness import generator_for
 
-__all__ = ["TRAINABLE", "BatchOrder", "TrainConfig", "fit", "fit_or_load", "generator_for", "run_folder", "train"]
+__all__ = [
+    "TRAINABLE",
+    "BatchOrder",
+    "TrainConfig",
+    "fit",
+    "fit_or_load",
+    "generator_for",
+    "read_log",
+    "run_folder",
+    "train",
+]

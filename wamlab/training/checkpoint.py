@@ -4,7 +4,7 @@ step-000500/config.json             what is trained: model, data, training setti
             model.safetensors       the weights as trained
             ema.safetensors         their moving average: the weights to use
             optimizer.safetensors   its moments
-            state.json              step, best validation loss so far, seconds
+            state.json              format, step, best validation loss so far, how many since, seconds
 last -> step-000500                 the newest
 best -> step-000400                 the lowest validation loss
 """
@@ -25,18 +25,23 @@ from torch import Tensor, nn
 from wamlab.errors import CheckpointMismatch, WriteFailed
 from wamlab.weights import load_weights, read_tensors, save_tensors
 
+#: Of what a checkpoint holds; one without a number is of the first.
+FORMAT = 1
+
 
 def save_checkpoint(
     folder: Path,
-    step: int,
     model: nn.Module,
     ema: nn.Module,
     optimizer: torch.optim.Optimizer,
     identity: Mapping[str, Any],
     state: Mapping[str, Any],
 ) -> Path:
-    """Write `step-…` and let `last` point to it. Raises `WriteFailed`, after which everything is as it was before."""
-    target = folder / f"step-{step:06d}"
+    """Write `step-…`, let `last` point to it, and `tidy`. Raises `WriteFailed`, after which everything is as it was before.
+
+    state: has `step` and `best` (None or a mapping with its `step`), and whatever else `load_checkpoint` is to return.
+    """
+    target = folder / _name(state["step"])
     aside = folder / f".{target.name}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,13 +54,14 @@ def save_checkpoint(
         ):
             save_tensors(aside / f"{name}.safetensors", tensors)
         (aside / "config.json").write_text(json.dumps(identity, indent=2))
-        (aside / "state.json").write_text(json.dumps({"step": step, **state}, indent=2))
+        (aside / "state.json").write_text(json.dumps({"format": FORMAT, **state}, indent=2))
         for file in aside.iterdir():
             _flush(file)
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
         point(folder / "last", target)
+        tidy(folder, state)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         last = latest(folder)
@@ -70,11 +76,18 @@ def load_checkpoint(
     checkpoint: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
     """Put everything back in place and return the state. Raises `CheckpointMismatch`."""
+    state = _read_json(checkpoint / "state.json")
+    found = state.pop("format", 1)
+    if found != FORMAT:
+        raise CheckpointMismatch(
+            f"{checkpoint} is of format {found} and this version of wamlab reads format {FORMAT}: "
+            "go on with the version that wrote it, or use another folder"
+        )
     load_weights(checkpoint / "model.safetensors", model)
     load_weights(checkpoint / "ema.safetensors", ema)
     moments = _unflatten(read_tensors(checkpoint / "optimizer.safetensors"))
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return _read_json(checkpoint / "state.json")
+    return state
 
 
 def check_identity(checkpoint: Path, identity: Mapping[str, Any]) -> None:
@@ -97,8 +110,14 @@ def latest(folder: Path) -> Path | None:
     return complete[-1] if complete else None
 
 
-def prune(folder: Path, keep: int = 2) -> None:
-    """Remove all but the newest `keep` checkpoints and what `last` and `best` point to; and what a killed run left half written."""
+def tidy(folder: Path, state: Mapping[str, Any], keep: int = 2) -> None:
+    """Point `best` to the best step and remove what a killed run left half written and all but the newest `keep` checkpoints.
+
+    What `last` and `best` point to stays. Doing it again, or only after having been killed on the way, changes nothing.
+    """
+    best = folder / _name(state["best"]["step"]) if state["best"] else None
+    if best is not None and best.is_dir():
+        point(folder / "best", best)
     pointed = {(folder / name).resolve() for name in ("last", "best")}
     for old in sorted(folder.glob("step-*"))[:-keep]:
         if old.resolve() not in pointed:
@@ -113,6 +132,10 @@ def point(link: Path, target: Path) -> None:
     aside.unlink(missing_ok=True)
     aside.symlink_to(target.name)
     aside.replace(link)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

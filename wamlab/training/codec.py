@@ -14,7 +14,8 @@ from wamlab.codecs import SmallVae, save_small_vae
 from wamlab.config import digest, runs_dir, to_dict
 from wamlab.training import checkpoint as ckpt
 from wamlab.training.fitting import scenes_of
-from wamlab.training.loop import fit, seeded, spread
+from wamlab.training.loop import fit
+from wamlab.training.randomness import seeded, spread
 from wamlab.types import Scene
 
 if TYPE_CHECKING:

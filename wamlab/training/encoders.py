@@ -13,7 +13,8 @@ from wamlab.encoders import ENCODERS, save_backbone
 from wamlab.encoders.pretraining import OBJECTIVES, Frames, Objective, collate
 from wamlab.training import checkpoint as ckpt
 from wamlab.training.fitting import scenes_of
-from wamlab.training.loop import fit, seeded, spread, validate
+from wamlab.training.loop import fit, validate
+from wamlab.training.randomness import seeded, spread
 
 if TYPE_CHECKING:
     from wamlab.data import Dataset

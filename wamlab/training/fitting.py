@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from torch import nn
 from wamlab.config import digest, runs_dir, to_dict
 from wamlab.errors import DatasetIncomplete
 from wamlab.models import BASELINES, build_model, model_config, recipe_name
-from wamlab.training.loop import fit, seeded, spread
+from wamlab.training.loop import fit
+from wamlab.training.randomness import seeded, spread
 from wamlab.types import Codec, Scene
 
 if TYPE_CHECKING:
@@ -34,11 +36,13 @@ def fit_or_load(
     seed: int = 0,
     progress: bool = True,
     resume: bool = True,
+    on_log: Callable[[Path], None] | None = None,
 ) -> nn.Module:
     """The model, trained: from an earlier call where everything that decides its weights was the same, else by training it now.
 
     Its run lives in `run_folder`; one that was cut short goes on where it was, and a second process waits for the first. Returns the
-    moving average in eval mode. Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), and what `fit` raises.
+    moving average in eval mode. `on_log` is called with that folder when its metrics have grown, as by `fit`.
+    Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), and what `fit` raises.
     """
     from wamlab.data.windows import LatentWindows, collate
 
@@ -52,7 +56,10 @@ def fit_or_load(
     )
 
     def prepare(model: nn.Module) -> None:
-        model.fit_normalization([collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])])
+        batches = [collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])]
+        model.fit_normalization(batches)
+        if hasattr(model, "fit_anchor"):
+            model.fit_anchor(batches, codec)
 
     folder = run_folder(model_name, preset, dataset, codec, seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +77,7 @@ def fit_or_load(
             seed=seed,
             resume=resume,
             progress=progress,
+            on_log=on_log,
         )
 
 

@@ -1,31 +1,45 @@
-"""The one training loop: for anything with `loss(batch, generator) -> (loss, logs)`.
+"""The one training loop: for anything with `loss(batch, generator) -> (loss, logs)`, the loss a mean over the samples.
 
-Everything random is a function of (seed, step, process): the order of the data, and the generator that `loss` receives. So a run that
-is killed and resumed ends with the same weights, bit for bit on a CPU. Models draw from that generator only. `accelerate` decides the
-device and spreads the batch over processes.
+Everything random is a function of (seed, step): the order of the data, and the generator that `loss` receives and draws from only,
+with the samples on the first axis. So a run that is killed and resumed ends with the same weights, bit for bit on a CPU; and neither
+the number of processes nor of accumulated parts changes a step by more than rounding. `accelerate` decides the device, and its launcher
+starts several processes, which share each batch. (Precision is torch's autocast: accelerate's holds for a whole process, a notebook
+trains models of several.)
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
-from wamlab.errors import InvalidParameter, UnknownName, WriteFailed
+from wamlab.config import digest
+from wamlab.errors import InvalidParameter, TrainingDiverged, UnknownName
 from wamlab.training import checkpoint as ckpt
+from wamlab.training.log import Log
+from wamlab.training.order import BatchOrder
+from wamlab.training.randomness import DrawsOfPart, generator_for, spread
+from wamlab.weights import load_weights
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+#: Precision -> the type that autocast computes in.
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_LEAST = {
+    1: ("epochs", "batch_size", "accumulate", "checkpoint_every", "log_every"),
+    0: ("steps", "learning_rate", "weight_decay", "warmup_steps", "clip_norm", "patience", "val_batches", "workers"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,11 +49,13 @@ class TrainConfig:
     Attributes:
         steps: optimizer steps; ignored when `epochs` is set.
         epochs: passes over the data.
-        batch_size: over all processes.
+        batch_size: over all processes and accumulated parts.
+        accumulate: parts in which each process takes its share of a batch, for less memory; the step stays the same.
         schedule: of the learning rate after the warm-up: `cosine` (to 0) or `constant`.
         ema_decay: its limit; at step n it is min(ema_decay, (1 + n) / (10 + n)).
-        precision: `fp32` or `bf16` (autocast).
+        precision: `fp32`, or `bf16` or `fp16` (autocast; `fp16` with a scaled loss).
         checkpoint_every: steps between checkpoints, each with a validation; the last step has one too.
+        patience: stop after so many validations in a row without a new best one, and use the best weights; 0: never.
         val_batches: at most so many in a validation.
         workers: processes that load data; 0 loads in this one.
     """
@@ -47,6 +63,7 @@ class TrainConfig:
     steps: int = 1000
     epochs: int | None = None
     batch_size: int = 32
+    accumulate: int = 1
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     betas: tuple[float, ...] = (0.9, 0.99)
@@ -56,23 +73,27 @@ class TrainConfig:
     ema_decay: float = 0.999
     precision: str = "fp32"
     checkpoint_every: int = 250
+    patience: int = 0
     val_batches: int = 8
     log_every: int = 10
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for field, known in (("schedule", ("cosine", "constant")), ("precision", ("fp32", "bf16"))):
+        for field, known in (("schedule", ("cosine", "constant")), ("precision", tuple(AUTOCAST))):
             if getattr(self, field) not in known:
                 raise UnknownName(field, getattr(self, field), known)
-        for field in ("batch_size", "checkpoint_every", "log_every"):
-            if getattr(self, field) < 1:
-                raise InvalidParameter(f"{field} must be at least 1, not {getattr(self, field)}")
+        for least, fields in _LEAST.items():
+            for field in fields:
+                value = getattr(self, field)
+                if value is not None and not (math.isfinite(value) and value >= least):
+                    raise InvalidParameter(f"{field} must be at least {least}, not {value}")
 
     def identity(self) -> dict[str, Any]:
-        """The fields that decide the weights."""
-        return {
-            k: v for k, v in vars(self).items() if k not in ("checkpoint_every", "val_batches", "log_every", "workers")
-        }
+        """The fields that decide the weights; how often is validated does so only where that may stop the run."""
+        idle = {"accumulate", "log_every", "workers"}
+        if not self.patience:
+            idle |= {"checkpoint_every", "val_batches", "patience"}
+        return {k: v for k, v in vars(self).items() if k not in idle}
 
     def num_steps(self, num_samples: int) -> int:
         return self.steps if self.epochs is None else math.ceil(self.epochs * num_samples / self.batch_size)
@@ -87,58 +108,16 @@ class TrainConfig:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-class BatchOrder:
-    """The indices of every batch from step `start` to `stop`: one shuffled pass over the data after the other, without a seam."""
-
-    def __init__(
-        self, num_samples: int, batch_size: int, seed: int, start: int, stop: int, rank: int = 0, world: int = 1
-    ) -> None:
-        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
-        self.steps, self.rank, self.world = range(start, stop), rank, world
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        passes: dict[int, np.ndarray] = {}
-        for step in self.steps:
-            batch = []
-            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
-                epoch, offset = divmod(position, self.num_samples)
-                if epoch not in passes:
-                    passes = {epoch: np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)}
-                batch.append(int(passes[epoch][offset]))
-            yield batch[self.rank :: self.world]
-
-
 class _Loss(nn.Module):
     """`model.loss` as a forward, which is what distributed wrappers synchronise."""
 
     def __init__(self, model: nn.Module, precision: str) -> None:
         super().__init__()
-        self.model, self.bf16 = model, precision == "bf16"
+        self.model, self.dtype = model, AUTOCAST[precision]
 
-    def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        with torch.autocast(generator.device.type, torch.bfloat16, enabled=self.bf16):
+    def forward(self, batch: Any, generator: torch.Generator, draws: Any) -> tuple[Tensor, dict[str, float]]:
+        with torch.autocast(generator.device.type, self.dtype, enabled=self.dtype is not None), draws:
             return self.model.loss(batch, generator)
-
-
-def generator_for(seed: int, step: int, rank: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The generator of one step: independent streams for different (seed, step, rank)."""
-    state = int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
-    return torch.Generator(device).manual_seed(state)
-
-
-def seeded(seed: int, make: Callable[..., T], *args: Any) -> T:
-    """`make(*args)` with torch's global CPU generator, from which modules initialise themselves, at `seed`; afterwards it is as before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return make(*args)
-
-
-def spread(length: int, count: int) -> list[int]:
-    """At most `count` indices, evenly spaced over 0 .. length - 1."""
-    return np.linspace(0, length - 1, min(length, count)).round().astype(int).tolist()
 
 
 def fit(
@@ -154,28 +133,43 @@ def fit(
     seed: int = 0,
     resume: bool = True,
     progress: bool = True,
+    on_log: Callable[[Path], None] | None = None,
 ) -> nn.Module:
     """Train `model` in `folder`, going on from its last checkpoint, and return the moving average in eval mode.
 
+    It is that of the last step; with `patience`, that of the step with the lowest validation loss.
+
     Args:
         model: has `loss(batch, generator)`; is changed in place.
-        train_set, val_set: map-style datasets; `collate` turns a list of items into the batch, which has `.to(device)`.
+        train_set, val_set: map-style datasets; `collate` turns a list of items into the batch, which has `.to(device)`. If `train_set`
+            has `weights`, one a sample, a pass draws in proportion to them (see `BatchOrder`).
         identity: what makes this run what it is; a checkpoint with another one is refused.
         prepare: called with the model once, before the first step (statistics, closed-form initialisation).
         resume: without it, a run that was cut short is refused rather than continued; a finished one is loaded in any case.
         progress: show a bar.
+        on_log: called with `folder` whenever its `metrics.jsonl` has grown, and when a finished run is loaded.
 
-    Raises `CheckpointMismatch`, `WriteFailed` (the last good checkpoint stays) and `InvalidParameter`.
+    Raises `CheckpointMismatch`, `InvalidParameter`, and after which the last good checkpoint stays `WriteFailed` and `TrainingDiverged`.
     """
     from accelerate import Accelerator  # takes seconds to import
+    from accelerate.utils import broadcast_object_list
 
     accelerator = Accelerator()
-    rank, world = accelerator.process_index, accelerator.num_processes
-    if config.batch_size % world:
+    rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
+    num_parts = world * config.accumulate
+    if config.batch_size % num_parts:
         raise InvalidParameter(
-            f"batch_size {config.batch_size} cannot be shared by {world} processes; choose a multiple"
+            f"batch_size {config.batch_size} cannot be shared by {world} processes in {config.accumulate} parts each; "
+            f"choose a multiple of {num_parts}"
         )
-    identity = {"train": config.identity(), "seed": seed, "num_samples": len(train_set), **(identity or {})}
+    weights = getattr(train_set, "weights", None)
+    identity = {
+        "train": config.identity(),
+        "seed": seed,
+        "num_samples": len(train_set),
+        **({} if weights is None else {"weights": digest([float(w) for w in weights])}),
+        **(identity or {}),
+    }
     num_steps, last = config.num_steps(len(train_set)), ckpt.latest(folder)
     if last is not None:
         ckpt.check_identity(last, identity)
@@ -183,60 +177,134 @@ def fit(
         prepare(model)
 
     model.train()
-    loss_of, optimizer = accelerator.prepare(_Loss(model, config.precision), _make_optimizer(model, config))
+    loss_of = accelerator.prepare(_Loss(model, config.precision))
+    optimizer = _make_optimizer(model, config)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
     ema = copy.deepcopy(model).requires_grad_(False).eval()
-    state = {"step": 0, "seconds": 0.0, "best": None}
+    state = {"step": 0, "seconds": 0.0, "best": None, "stale": 0}
     if last is not None:
-        state = ckpt.load_checkpoint(last, model, ema, optimizer)
+        state |= ckpt.load_checkpoint(last, model, ema, optimizer)
+        scaler.load_state_dict(state.get("scaler", {}))
     start = state["step"]
-    if start >= num_steps:
-        return ema
-    if start and not resume:
+    finished = start >= num_steps or _given_up(config, state)
+    if start and not (finished or resume):
         raise InvalidParameter(
             f"{folder} has {start} of {num_steps} steps: resume it, or remove that folder to start again"
         )
+    main = accelerator.is_main_process
+    if main and start:
+        ckpt.tidy(folder, state)
+    on_log = on_log if main and on_log else lambda folder: None
+    if finished:
+        on_log(folder)
+        return _to_use(ema, config, folder)
 
-    order = BatchOrder(len(train_set), config.batch_size, seed, start, num_steps, rank, world)
+    order = BatchOrder(
+        len(train_set), config.batch_size, seed, start, num_steps, rank, world, config.accumulate, weights
+    )
     loader = DataLoader(
         train_set, batch_sampler=order, collate_fn=collate, num_workers=config.workers, generator=torch.Generator()
     )
-    log = _Log(folder / "metrics.jsonl", start, enabled=accelerator.is_main_process)
-    quiet = not (progress and accelerator.is_main_process)
+    batches = iter(loader)
+    log = Log(folder, start) if main else None
     name = getattr(model, "name", type(model).__name__)
-    bar = tqdm(total=num_steps, initial=start, desc=f"train {name}", unit="step", disable=quiet)
+    bar = tqdm(total=num_steps, initial=start, desc=f"train {name}", unit="step", disable=not (progress and main))
     began = time.perf_counter() - state["seconds"]
+
+    def write(row: Mapping[str, float]) -> None:
+        if log is not None:
+            log.write(step + 1, time.perf_counter() - began, row)
+            on_log(folder)
+
     try:
-        for step, batch in enumerate(loader, start):
+        for step in range(start, num_steps):
             lr = config.learning_rate_at(step, num_steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            loss, logs = loss_of(batch.to(accelerator.device), generator_for(seed, step, rank, accelerator.device))
-            accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
-            optimizer.step()
+            row = _gradients(loss_of, batches, config, seed, step, accelerator, scaler)
+            scaler.unscale_(optimizer)
+            norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm))
+            if not math.isfinite(row["loss"]) or not (math.isfinite(norm) or scaler.is_enabled()):
+                raise TrainingDiverged(_diverged(name, row["loss"], norm, step + 1, num_steps, lr, folder))
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad(set_to_none=True)
             done = step + 1
             _update_ema(ema, model, min(config.ema_decay, done / (9 + done)))
 
             if done % config.log_every == 0 or done == num_steps:
-                row = {"loss": loss.item(), **logs, "lr": lr, "grad_norm": float(norm)}
-                log.write(done, time.perf_counter() - began, row)
+                write({**row, "lr": lr, "grad_norm": norm})
                 bar.set_postfix_str(f"loss {row['loss']:.4f}", refresh=False)
-            if done % config.checkpoint_every == 0 or done == num_steps:
-                val = validate(ema, val_set, config, collate, accelerator.device)
-                if val is not None:
-                    log.write(done, time.perf_counter() - began, {f"val_{k}": v for k, v in val.items()})
-                    if state["best"] is None or val["loss"] < state["best"]["val_loss"]:
-                        state["best"] = {"step": done, "val_loss": val["loss"]}
-                state["seconds"] = time.perf_counter() - began
-                if accelerator.is_main_process:
-                    _save(folder, done, model, ema, optimizer, identity, state)
-                accelerator.wait_for_everyone()
             bar.update()
+            if done % config.checkpoint_every and done < num_steps:
+                continue
+            if val := validate(ema, val_set, config, collate, device):
+                (val,) = broadcast_object_list([val])  # on a GPU, another process may have got another last digit
+                write({f"val_{k}": v for k, v in val.items()})
+                better = state["best"] is None or val["loss"] < state["best"]["val_loss"]
+                if better:
+                    state["best"] = {"step": done, "val_loss": val["loss"]}
+                state["stale"] = 0 if better else state["stale"] + 1
+            state |= {"step": done, "seconds": time.perf_counter() - began, "scaler": scaler.state_dict()}
+            if main:
+                ckpt.save_checkpoint(folder, model, ema, optimizer, identity, state)
+            accelerator.wait_for_everyone()
+            if _given_up(config, state):
+                break
     finally:
         bar.close()
-        log.close()
+        if log is not None:
+            log.close()
+    return _to_use(ema, config, folder)
+
+
+def _gradients(
+    loss_of: nn.Module,
+    batches: Iterator[Any],
+    config: TrainConfig,
+    seed: int,
+    step: int,
+    accelerator: Accelerator,
+    scaler: torch.amp.GradScaler,
+) -> dict[str, float]:
+    """Leave the gradients of a step in the parameters, part by part; the loss and logs, their means over the parts and processes."""
+    rows, world = [], accelerator.num_processes
+    num_parts = world * config.accumulate
+    for part in range(accelerator.process_index, num_parts, world):
+        batch = next(batches).to(accelerator.device)
+        whole = num_parts == 1
+        draws = nullcontext() if whole else DrawsOfPart(slice(part, None, num_parts), config.batch_size)
+        last = part + world >= num_parts
+        with nullcontext() if last else accelerator.no_sync(loss_of):
+            loss, logs = loss_of(batch, generator_for(seed, step, accelerator.device), draws)
+            scaler.scale(loss / config.accumulate).backward()
+        rows.append({"loss": loss.item(), **logs})
+    means = torch.tensor([[row[key] for key in rows[0]] for row in rows], dtype=torch.float64).mean(dim=0)
+    if world > 1:
+        means = accelerator.reduce(means.float().to(accelerator.device), "mean")
+    return dict(zip(rows[0], means.tolist(), strict=True))
+
+
+def _given_up(config: TrainConfig, state: Mapping[str, Any]) -> bool:
+    return 0 < config.patience <= state["stale"]
+
+
+def _to_use(ema: nn.Module, config: TrainConfig, folder: Path) -> nn.Module:
+    """`ema`, with the weights of the best step where the run may have stopped after it."""
+    best = folder / "best" / "ema.safetensors"
+    if config.patience and best.is_file():
+        load_weights(best, ema)
     return ema
+
+
+def _diverged(name: str, loss: float, norm: float, step: int, num_steps: int, lr: float, folder: Path) -> str:
+    last = ckpt.latest(folder)
+    kept = f"{last.name} in {folder} is from before and intact" if last else "there is no checkpoint from before"
+    what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient's norm is {norm}"
+    return (
+        f"training of {name} stopped: the {what} at step {step} of {num_steps} (learning rate {lr:.3g}); {kept}. "
+        "Lower learning_rate or clip_norm, or look for NaN in the data"
+    )
 
 
 def _make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -270,46 +338,7 @@ def validate(
     totals: dict[str, float] = {}
     for i in range(0, count, config.batch_size):
         part = indices[i : i + config.batch_size]
-        loss, logs = model.loss(collate([val_set[j] for j in part]).to(device), generator_for(0, i, 0, device))
+        loss, logs = model.loss(collate([val_set[j] for j in part]).to(device), generator_for(0, i, device))
         for key, value in {"loss": loss.item(), **logs}.items():
             totals[key] = totals.get(key, 0.0) + value * len(part) / count
     return totals
-
-
-def _save(
-    folder: Path, step: int, model: nn.Module, ema: nn.Module, optimizer: Any, identity: Mapping, state: dict
-) -> None:
-    saved = ckpt.save_checkpoint(folder, step, model, ema, optimizer, identity, {**state, "step": step})
-    if state["best"] and state["best"]["step"] == step:
-        ckpt.point(folder / "best", saved)
-    ckpt.prune(folder)
-
-
-class _Log:
-    """`metrics.jsonl`, a row at a time; rows after the checkpoint that a run resumes from are dropped first."""
-
-    def __init__(self, path: Path, start: int, enabled: bool) -> None:
-        self.file = None
-        if enabled:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= start]
-            path.write_text("".join(kept))
-            self.file = path.open("a", buffering=1)
-
-    def write(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
-        if self.file is None:
-            return
-        try:
-            self.file.write(json.dumps({"step": step, "seconds": round(seconds, 2), **values}) + "\n")
-        except OSError as error:
-            raise WriteFailed(f"{self.file.name}: {error}. Make room and run the same again: it resumes") from error
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-
-
-def _complete_lines(path: Path) -> list[str]:
-    return (
-        [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")] if path.exists() else []
-    )
