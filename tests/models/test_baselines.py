@@ -45,7 +45,7 @@ def test_a_standing_car_sees_the_present():
         torch.testing.assert_close(got, present[:, None].expand_as(got), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("speed_mps", [1.0, 2.0])
+@pytest.mark.parametrize("speed_mps", [0.5, 1.5])
 def test_the_ground_comes_nearer_as_a_plane_does(speed_mps):
     """A stripe across the road at 6 m, seen by a camera 1.5 m above it: its row is horizon + focal · 1.5 m / distance."""
     size, focal, horizon = 512, 1.1, 0.4

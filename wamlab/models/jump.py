@@ -24,6 +24,8 @@ class Jump(AnchoredDiT):
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """As AnchoredDiT's, the mean over the window's transitions; `vs_copy` is against copying the frame before each."""
+        shape = (len(batch), batch.actions.shape[1], *batch.context.shape[2:])
+        check_shape("future", batch.future, "B F c h w", shape)
         return super().loss(transitions(batch, self.config.jump), generator)
 
     @torch.no_grad()
