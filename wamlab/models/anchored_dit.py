@@ -254,17 +254,21 @@ class AnchoredDiT(Normalized):
         steps: int = 10,
         eta: float = 0.0,
         guidance: float = 1.0,
+        sampler: str = "ddim",
+        strength: float = 1.0,
+        start: Tensor | None = None,
         noise: Tensor | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> Rollout:
-        """Predict the frames that the actions lead to, in one pass over the horizon.
+        """Predict the frames that the actions lead to, in one pass over the horizon. Only `diffusion` reads what is said of samplers.
 
         Args:
             context: (B, C, c, h, w) latents as the codec gives them; the last is the present.
             actions: (B, F, A), columns `ACTIONS`, F up to the horizon.
-            generator: draws the initial noise (`diffusion` only).
-            steps: of DDIM (`diffusion` only).
-            eta: of DDIM.
+            generator: draws the initial noise.
+            steps, eta, sampler: as `wamlab.diffusion.sampling.sample` takes them.
+            strength: how much of the way from the data to noise is gone before denoising: 1 starts from noise, less from `start`, noised.
+            start: (B, F, c, h, w) latents, such as a direct prediction; by default the anchor.
             guidance: weight w of x0 = x0_without_action + w (x0_with - x0_without); 1 needs one pass a step, others two.
             noise: (B, F, c, h, w) or (1, F, c, h, w) in place of drawing it: one noise for several action sequences.
             callback: called with (steps done, steps).
@@ -302,9 +306,21 @@ class AnchoredDiT(Normalized):
             def predict_x0(x: Tensor, t: Tensor) -> Tensor:
                 return self.denoised(x, output(x, t), origin, self.alphas_cumprod[t])
 
-            x0 = sample(predict_x0, noise, self.alphas_cumprod, steps, eta=eta, generator=generator, callback=callback)
+            guess = condition.anchor.expand(shape) if start is None else self.latents(start.to(context))
+            x0 = sample(
+                predict_x0,
+                noise,
+                self.alphas_cumprod,
+                steps,
+                sampler=sampler,
+                eta=eta,
+                generator=generator,
+                start=None if strength == 1 else guess,
+                strength=strength,
+                callback=callback,
+            )
         latents = context[:, -1:] + self.latents.scale(x0 - standard[:, -1:])  # where they agree, to the bit
-        settings = {"steps": steps, "eta": eta, "guidance": guidance}
+        settings = {"steps": steps, "eta": eta, "guidance": guidance, "sampler": sampler, "strength": strength}
         return Rollout(latents, actions, self.name, generator.initial_seed(), settings)
 
     def _check(self, context: Tensor, actions: Tensor) -> None:
