@@ -41,7 +41,8 @@ def fit_or_load(
     """The model, trained: from an earlier call where everything that decides its weights was the same, else by training it now.
 
     Its run lives in `run_folder`; one that was cut short goes on where it was, and a second process waits for the first. Returns the
-    moving average in eval mode. `on_log` is called with that folder when its metrics have grown, as by `fit`. Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), and what `fit` raises.
+    moving average in eval mode. `on_log` is called with that folder when its metrics have grown, as by `fit`.
+    Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), and what `fit` raises.
     """
     from wamlab.data.windows import LatentWindows, collate
 
@@ -55,7 +56,10 @@ def fit_or_load(
     )
 
     def prepare(model: nn.Module) -> None:
-        model.fit_normalization([collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])])
+        batches = [collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])]
+        model.fit_normalization(batches)
+        if hasattr(model, "fit_anchor"):
+            model.fit_anchor(batches, codec)
 
     folder = run_folder(model_name, preset, dataset, codec, seed)
     folder.mkdir(parents=True, exist_ok=True)
