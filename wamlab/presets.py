@@ -6,17 +6,26 @@ from dataclasses import dataclass, replace
 
 from wamlab.codecs.small_vae import SmallVaeConfig
 from wamlab.encoders import ENCODERS, SmallClip, SmallDinov2, SmallVit, SmallVJepa2, SmallVq
-from wamlab.errors import UnknownName
+from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.models.anchored_dit import AnchoredDiTConfig
 from wamlab.training.loop import TrainConfig
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`."""
+    """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`.
+
+    Attributes:
+        sampling: how often a training window is drawn: `uniform`, or `motion`, in proportion to √(its `latent_motion`).
+    """
 
     model: AnchoredDiTConfig
     train: TrainConfig
+    sampling: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.sampling not in ("uniform", "motion"):
+            raise UnknownName("sampling", self.sampling, ("uniform", "motion"))
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,14 @@ class Preset:
     seeds: tuple[int, ...] = (0,)
     probing: ProbingRecipe = ProbingRecipe()
 
+    def __post_init__(self) -> None:
+        counts = ("resolution", "num_context", "horizon", "stride", "sampler_steps", "eval_scenes", "windows_per_scene")
+        for field in counts:
+            if getattr(self, field) < 1:
+                raise InvalidParameter(f"{field} must be at least 1, not {getattr(self, field)}")
+        if not self.seeds:
+            raise InvalidParameter("seeds must name at least one seed, e.g. 0")
+
 
 _TINY = {"dim": 32, "depth": 2, "heads": 2, "num_frequencies": 16}
 _TINY_TRAIN = TrainConfig(steps=20, batch_size=8, warmup_steps=5, checkpoint_every=10, val_batches=1)
@@ -204,8 +221,8 @@ PAPER = Preset(
     horizon=16,
     direct=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER), _PAPER_TRAIN),
-    jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN),
-    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN),
+    jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, "motion"),
+    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, "motion"),
     small_vae=CodecRecipe(
         SmallVaeConfig(width=192, encoder_blocks=4, decoder_blocks=8),
         TrainConfig(steps=50_000, batch_size=64, checkpoint_every=1000, workers=4),
