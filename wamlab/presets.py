@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from wamlab.codecs.small_vae import SmallVaeConfig
 from wamlab.encoders import ENCODERS, SmallClip, SmallDinov2, SmallVit, SmallVJepa2, SmallVq
-from wamlab.errors import UnknownName
+from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.models.anchored_dit import AnchoredDiTConfig
 from wamlab.models.mlp import MlpConfig
 from wamlab.training.loop import TrainConfig
@@ -14,10 +14,19 @@ from wamlab.training.loop import TrainConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`."""
+    """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`.
+
+    Attributes:
+        sampling: how often a training window is drawn: `uniform`, or `motion`, in proportion to √(its `latent_motion`).
+    """
 
     model: AnchoredDiTConfig | MlpConfig
     train: TrainConfig
+    sampling: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.sampling not in ("uniform", "motion"):
+            raise UnknownName("sampling", self.sampling, ("uniform", "motion"))
 
 
 @dataclass(frozen=True)
@@ -166,6 +175,14 @@ class Preset:
     seeds: tuple[int, ...] = (0,)
     probing: ProbingRecipe = ProbingRecipe()
 
+    def __post_init__(self) -> None:
+        counts = ("resolution", "num_context", "horizon", "stride", "sampler_steps", "eval_scenes", "windows_per_scene")
+        for field in counts:
+            if getattr(self, field) < 1:
+                raise InvalidParameter(f"{field} must be at least 1, not {getattr(self, field)}")
+        if not self.seeds:
+            raise InvalidParameter("seeds must name at least one seed, e.g. 0")
+
 
 _TINY = {"dim": 32, "depth": 2, "heads": 2, "num_frequencies": 16}
 _TINY_MLP = {"hidden": 32, "action_dim": 16, "num_frequencies": 16}
@@ -285,8 +302,8 @@ PAPER = Preset(
     horizon=16,
     direct=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER), _PAPER_TRAIN),
-    jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN),
-    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN),
+    jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, "motion"),
+    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, "motion"),
     mlp=Recipe(MlpConfig(**_PAPER_MLP), _PAPER_MLP_TRAIN),
     pooled_dit=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
     pooled_mlp=Recipe(MlpConfig(**_PAPER_MLP), _PAPER_MLP_TRAIN),
