@@ -28,9 +28,9 @@ def sweep_shifts(frames: Tensor, robust: bool = True) -> np.ndarray:
     if robust:
         steps = displacement_px(frames[..., :-1, :, :, :], frames[..., 1:, :, :, :], robust=True)[..., 0].nan_to_num()
         total = torch.nn.functional.pad(steps.double().cumsum(-1), (1, 0))
-        return (total - total[..., middle, None]).numpy()
+        return (total - total[..., middle, None]).numpy().round(6)  # what is exactly still has no sign
     still = frames[..., middle, None, :, :, :].expand_as(frames)
-    return displacement_px(still, frames)[..., 0].nan_to_num().double().numpy()
+    return displacement_px(still, frames)[..., 0].nan_to_num().double().numpy().round(6)
 
 
 @dataclass(frozen=True)
