@@ -66,9 +66,7 @@ def true_steering_sweep(
 
     frames, shifts, rho = [], [], []
     for scene, t in asked:
-        actions = logged_actions(scene, t, horizon)
-        actions = [np.column_stack([np.full(len(actions), angle), actions[:, 1]]) for angle in angles]
-        seen = torch.cat([replay(scene, t, a, every_step=True).frames[-1:] for a in actions])
+        seen = true_futures(scene, t, angles, horizon)
         measured = {"shift_px": sweep_shifts(seen), "paper_px": sweep_shifts(seen, robust=False)}
         frames.append(seen)
         about = {"scene": scene.name, "keyframe": t, "speed_mps": float(scene.actions[t, _SPEED])}
@@ -92,3 +90,13 @@ def presents(
             f"none of {len(scenes)} scenes has a keyframe of min_speed_mps={min_speed_mps:g} with {horizon} more after it"
         )
     return asked
+
+
+def true_futures(scene: Scene, t: int, angles_rad: Sequence[float], horizon: int = 1) -> Tensor:
+    """(A, 3, H, W) uint8: what the camera sees `horizon` keyframes after keyframe t, each of the angles held until then.
+
+    Raises as `replay`.
+    """
+    driven = logged_actions(scene, t, horizon)
+    held = [np.column_stack([np.full(len(driven), angle), driven[:, 1]]) for angle in angles_rad]
+    return torch.cat([replay(scene, t, actions, every_step=True).frames[-1:] for actions in held])
