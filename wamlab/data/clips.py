@@ -36,8 +36,11 @@ class Film:
 
     @property
     def rate_hz(self) -> float:
-        """Frames a second; 12 for a single frame."""
-        return float(1 / np.median(np.diff(self.timestamps_s))) if len(self.timestamps_s) > 1 else SWEEP_RATE_HZ
+        """Frames a second where it is filmed fastest, since there may be sweeps in some places only; 12 for a single frame."""
+        if len(self.timestamps_s) < 2:
+            return SWEEP_RATE_HZ
+        gaps_s = np.diff(self.timestamps_s)
+        return float(1 / np.median(gaps_s[gaps_s < 2 * np.quantile(gaps_s, 0.1)]))
 
     def clip(self, t: int, num_frames: int, rate_hz: float | None = None) -> np.ndarray:
         """(num_frames,) int64, the frames that make the clip of the scene's frame t; the last one is frame t itself.
@@ -53,6 +56,10 @@ class Film:
         present = self.keyframes[t]
         moments_s = self.timestamps_s[present] - np.arange(num_frames - 1, -1, -1) / rate_hz
         return np.minimum(nearest(self.timestamps_s, moments_s), present)
+
+    def is_whole(self, t: int, num_frames: int) -> bool:
+        """Whether the clip of the scene's frame t, at the film's rate, shows no frame twice."""
+        return len(np.unique(self.clip(t, num_frames))) == num_frames
 
 
 def film_of(dataset: Dataset, scene: Scene) -> Film:

@@ -16,12 +16,8 @@ from wamlab.data.frames import load_frames
 from wamlab.data.latents import LatentStore
 from wamlab.data.perturb import PERTURBATIONS, perturb
 from wamlab.errors import InvalidParameter, InvalidShape, UnknownName
+from wamlab.geometry import every_nth
 from wamlab.types import Encoder, Scene
-
-
-def every_nth(count: int, every: int) -> range:
-    """Which of `count` frames are taken: the last one, and every so many before it (those at the start have the least past)."""
-    return range((count - 1) % every, count, every)
 
 
 class EmbeddingStore(LatentStore):
@@ -42,6 +38,7 @@ class EmbeddingStore(LatentStore):
         dtype: torch.dtype = torch.float32,
         rate_hz: float | None = None,
         every: int = 1,
+        run: int = 1,
         perturbation: str = "none",
     ) -> None:
         """
@@ -49,16 +46,18 @@ class EmbeddingStore(LatentStore):
             resolution: of the frames as read; by default what the encoder wants, so that they are resized once.
             root: as for `LatentStore`, by default the same folder.
             rate_hz: frames a second in clips, by default as recorded (12 where there are sweeps, else 2).
-            every: embed only the frames of `every_nth`, so that a scene has fewer embeddings than frames.
+            every, run: embed only the frames of `every_nth`, so that a scene has fewer embeddings than frames.
             perturbation: one of `PERTURBATIONS`, done to what the encoder sees; a scene's noise is the same each time.
 
-        Raises `InvalidShape`, `InvalidParameter` for `every`, `UnknownName` for the perturbation.
+        Raises `InvalidShape`, `InvalidParameter` for `every` and `run`, `UnknownName` for the perturbation.
         """
-        if every < 1:
-            raise InvalidParameter(f"every must be at least 1, not {every}")
+        if not 1 <= run <= every:
+            raise InvalidParameter(
+                f"every must be at least 1, and run at least 1 and at most that, not {every} and {run}"
+            )
         if perturbation not in PERTURBATIONS:
             raise UnknownName("perturbation", perturbation, PERTURBATIONS)
-        self.rate_hz, self.every, self.perturbation = rate_hz, every, perturbation
+        self.rate_hz, self.every, self.run, self.perturbation = rate_hz, every, run, perturbation
         super().__init__(dataset, encoder, resolution or encoder.resolution, root, dtype)
 
     def _check(self) -> None:
@@ -67,11 +66,11 @@ class EmbeddingStore(LatentStore):
 
     def _extra_key(self) -> tuple[Any, ...]:
         clips = ("clips", self.rate_hz) if self.codec.num_frames > 1 else ()
-        changed = (self.every, self.perturbation) != (1, "none")
-        return (*clips, self.every, self.perturbation) if changed else clips
+        changed = (self.every, self.run, self.perturbation) != (1, 1, "none")
+        return (*clips, self.every, self.run, self.perturbation) if changed else clips
 
     def _indices(self, scene: Scene) -> Sequence[int]:
-        return every_nth(len(scene), self.every)
+        return every_nth(len(scene), self.every, self.run)
 
     def inputs(self, scene: Scene, indices: Sequence[int]) -> Tensor:
         """What the encoder sees of some frames, whatever `every` is: (N, 3, R, R) or clips (N, T, 3, R, R), uint8."""
