@@ -9,6 +9,7 @@ from wamlab.encoders import ENCODERS, SmallClip, SmallDinov2, SmallVit, SmallVJe
 from wamlab.errors import UnknownName
 from wamlab.models.anchored_dit import AnchoredDiTConfig
 from wamlab.training.loop import TrainConfig
+from wamlab.world.filming import CLIPS
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ProbingRecipe:
 
     Attributes:
         encoders: as `load_encoder` takes them.
-        every: probes read every so many-th frame of a scene (neighbours say nearly the same).
+        every, run: probes read the frames of `every_nth` (neighbours say nearly the same): where the embedded dataset has whole clips.
         train_scenes: at most so many; 0: all. Of the validation split all, of the test split `eval_scenes`.
         rate_hz: frames a second in clips; None: as recorded.
         perturbations: what is done to the frames that the fitted probes are then asked about.
@@ -47,13 +48,14 @@ class ProbingRecipe:
     """
 
     encoders: tuple[str, ...] = EMBEDDED
-    every: int = 10
-    train_scenes: int = 80
+    every: int = CLIPS[0]
+    run: int = CLIPS[1]
+    train_scenes: int = 0
     rate_hz: float | None = None
     perturbations: tuple[str, ...] = ("blur", "noise", "dark", "right third")
     labelled_scenes: int = 32
-    num_shown: int = 2
-    frames_shown: int = 10
+    num_shown: int = 3
+    frames_shown: int = 6
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class EncoderRecipes:
     vit: EncoderRecipe = EncoderRecipe(SmallVit(), _pretraining(400, 64))
     dinov2: EncoderRecipe = EncoderRecipe(SmallDinov2(), _pretraining(150, 64))
     clip: EncoderRecipe = EncoderRecipe(SmallClip(), _pretraining(220, 64))
-    vjepa2: EncoderRecipe = EncoderRecipe(SmallVJepa2(), _pretraining(250, 8))
+    vjepa2: EncoderRecipe = EncoderRecipe(SmallVJepa2(), _pretraining(400, 8))
     vq: EncoderRecipe = EncoderRecipe(SmallVq(), _pretraining(180, 32, 2e-3))
 
 
@@ -166,6 +168,7 @@ SMOKE = Preset(
     probing=ProbingRecipe(
         encoders=tuple(name for name in EMBEDDED if name.startswith(("vit", "vjepa2"))),
         every=2,
+        run=1,
         perturbations=("dark",),
         num_shown=1,
         frames_shown=4,
@@ -206,7 +209,7 @@ PAPER = Preset(
     probing=ProbingRecipe(
         encoders=tuple(ENCODERS),
         every=1,
-        train_scenes=0,
+        run=1,
         perturbations=("blur", "noise", "dark", "bright", "left third", "right third"),
         labelled_scenes=0,
         num_shown=4,

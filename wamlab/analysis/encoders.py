@@ -68,6 +68,7 @@ def probe_encoders(
     splits: Mapping[str, Sequence[Scene]],
     probes: Mapping[str, Callable[..., Probe]] = PROBES,
     every: int = 1,
+    run: int = 1,
 ) -> pd.DataFrame:
     """Errors of every probe on every encoder, and of the baselines: scene, encoder, probe, seed, target, rmse on the test scenes.
 
@@ -76,7 +77,7 @@ def probe_encoders(
     Args:
         embeddings: encoder -> scene name -> (T, D), one a frame, of the scenes of all splits.
         splits: `train`, `val` and `test` scenes.
-        every: the embeddings are of the frames of `every_nth` alone.
+        every, run: the embeddings are of the frames of `every_nth` alone.
 
     Raises what `collect` and the probes raise, and `InvalidParameter` without encoders.
     """
@@ -84,7 +85,7 @@ def probe_encoders(
         raise InvalidParameter("no embeddings of any encoder")
     tables = []
     for encoder, of_scene in embeddings.items():
-        train, validation, test = (collect(splits[split], of_scene, every) for split in ("train", "val", "test"))
+        train, validation, test = (collect(splits[split], of_scene, every, run) for split in ("train", "val", "test"))
         fits = [(encoder, probes)] if tables else [(NO_ENCODER, BASELINES), (encoder, probes)]
         for label, family in fits:
             for name, fit in family.items():

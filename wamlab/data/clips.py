@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,11 +92,12 @@ def load_clips(
     resolution: int,
     num_frames: int = 16,
     rate_hz: float | None = None,
+    load: Callable[[Scene, Sequence[int], int], torch.Tensor] = load_frames,
 ) -> torch.Tensor:
-    """(N, num_frames, 3, R, R) uint8: the clips of frames of a scene (`Film.clip`), as `load_frames` reads them; raises as it does."""
+    """(N, num_frames, 3, R, R) uint8: the clips of frames of a scene (`Film.clip`), as `load` reads them; raises as it does."""
     clips = np.stack([film.clip(t, num_frames, rate_hz) for t in indices])
     needed, places = np.unique(clips, return_inverse=True)
-    return load_frames(filmed(scene, film), needed.tolist(), resolution)[torch.from_numpy(places.reshape(clips.shape))]
+    return load(filmed(scene, film), needed.tolist(), resolution)[torch.from_numpy(places.reshape(clips.shape))]
 
 
 def filmed(scene: Scene, film: Film) -> Scene:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class EmbeddingStore(LatentStore):
         every: int = 1,
         run: int = 1,
         perturbation: str = "none",
+        load: Callable[[Scene, Sequence[int], int], Tensor] = load_frames,
     ) -> None:
         """
         Args:
@@ -48,6 +49,7 @@ class EmbeddingStore(LatentStore):
             rate_hz: frames a second in clips, by default as recorded (12 where there are sweeps, else 2).
             every, run: embed only the frames of `every_nth`, so that a scene has fewer embeddings than frames.
             perturbation: one of `PERTURBATIONS`, done to what the encoder sees; a scene's noise is the same each time.
+            load: how frames are read, e.g. `wamlab.data.frames.remembering()` where other stores read the same ones.
 
         Raises `InvalidShape`, `InvalidParameter` for `every` and `run`, `UnknownName` for the perturbation.
         """
@@ -58,6 +60,7 @@ class EmbeddingStore(LatentStore):
         if perturbation not in PERTURBATIONS:
             raise UnknownName("perturbation", perturbation, PERTURBATIONS)
         self.rate_hz, self.every, self.run, self.perturbation = rate_hz, every, run, perturbation
+        self._load_frames = load
         super().__init__(dataset, encoder, resolution or encoder.resolution, root, dtype)
 
     def _check(self) -> None:
@@ -69,16 +72,21 @@ class EmbeddingStore(LatentStore):
         changed = (self.every, self.run, self.perturbation) != (1, 1, "none")
         return (*clips, self.every, self.run, self.perturbation) if changed else clips
 
-    def _indices(self, scene: Scene) -> Sequence[int]:
+    def taken(self, scene: Scene) -> list[int]:
+        """The frames of a scene that are embedded."""
         return every_nth(len(scene), self.every, self.run)
+
+    def _indices(self, scene: Scene) -> Sequence[int]:
+        return self.taken(scene)
 
     def inputs(self, scene: Scene, indices: Sequence[int]) -> Tensor:
         """What the encoder sees of some frames, whatever `every` is: (N, 3, R, R) or clips (N, T, 3, R, R), uint8."""
         if self.codec.num_frames == 1:
-            frames = load_frames(scene, indices, self.resolution)
+            frames = self._load_frames(scene, indices, self.resolution)
         else:
             film = film_of(self.dataset, scene)
-            frames = load_clips(scene, film, indices, self.resolution, self.codec.num_frames, self.rate_hz)
+            size = self.codec.num_frames
+            frames = load_clips(scene, film, indices, self.resolution, size, self.rate_hz, self._load_frames)
         seed = int(digest(scene.name, list(indices), self.perturbation), 16) % 2**63
         return perturb(self.perturbation, frames, torch.Generator().manual_seed(seed))
 
