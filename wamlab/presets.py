@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wamlab.codecs.small_vae import SmallVaeConfig
+from wamlab.data.perturb import LEAD_VEHICLE
 from wamlab.encoders import ENCODERS, SmallClip, SmallDinov2, SmallVit, SmallVJepa2, SmallVq
 from wamlab.errors import UnknownName
 from wamlab.models.anchored_dit import AnchoredDiTConfig
@@ -42,7 +43,7 @@ class ProbingRecipe:
         every, run: probes read the frames of `every_nth` (neighbours say nearly the same): where the embedded dataset has whole clips.
         train_scenes: at most so many; 0: all. Of the validation split all, of the test split `eval_scenes`.
         rate_hz: frames a second in clips; None: as recorded.
-        perturbations: what is done to the frames that the fitted probes are then asked about.
+        perturbations: what is done to frames that the fitted probes are then asked about; `LEAD_VEHICLE` only where vehicles are annotated.
         labelled_scenes: at most so many training scenes teach the dense readout, with one frame each; 0: all.
         num_shown: drives in the player; frames_shown: of each, in a row.
     """
@@ -52,7 +53,7 @@ class ProbingRecipe:
     run: int = CLIPS[1]
     train_scenes: int = 0
     rate_hz: float | None = None
-    perturbations: tuple[str, ...] = ("blur", "noise", "dark", "right third")
+    perturbations: tuple[str, ...] = ("blur", "noise", "dark", "right third", LEAD_VEHICLE)
     labelled_scenes: int = 32
     num_shown: int = 3
     frames_shown: int = 6
@@ -210,7 +211,7 @@ PAPER = Preset(
         encoders=tuple(ENCODERS),
         every=1,
         run=1,
-        perturbations=("blur", "noise", "dark", "bright", "left third", "right third"),
+        perturbations=("blur", "noise", "dark", "bright", "left third", "right third", LEAD_VEHICLE),
         labelled_scenes=0,
         num_shown=4,
         frames_shown=16,

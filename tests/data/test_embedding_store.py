@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from helpers import make_dataset
 
 from wamlab.data import open_dataset
-from wamlab.data.clips import film_of, load_clips
+from wamlab.data.clips import Film, film_of, load_clips
 from wamlab.data.embeddings import EmbeddingStore
 from wamlab.data.frames import load_frames, remembering
+from wamlab.data.lead import lead_boxes
 from wamlab.encoders import load_encoder
-from wamlab.errors import InvalidParameter, InvalidShape, UnknownName
+from wamlab.errors import InvalidParameter, InvalidShape, LabelsMissing, UnknownName
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +133,31 @@ def test_perturbed_frames_are_kept_apart_and_are_the_same_each_time(dataset, fra
     assert torch.equal(plain.inputs(scene, [3]), load_frames(scene, [3], 128))
     with pytest.raises(UnknownName, match="perturbation 'fire'"):
         EmbeddingStore(dataset, frames_encoder, perturbation="fire")
+
+
+def test_the_vehicle_ahead_is_hidden_where_it_is(dataset, frames_encoder, clips_encoder):
+    """The helper's drives follow one car, annotated from the second keyframe on; sweeps have interpolated boxes."""
+    scene, film = dataset.scene("scene-0001"), film_of(dataset, dataset.scene("scene-0001"))
+    boxes = lead_boxes(dataset, scene, film, [0, 5], 128)
+    assert np.isnan(boxes[0]).all() and np.isfinite(boxes[1]).all()
+    left, top, right, bottom = boxes[1]
+    assert 0 <= left < right <= 128 and 0 <= top < bottom <= 128
+    plain, hidden = (EmbeddingStore(dataset, frames_encoder, perturbation=p) for p in ("none", "lead vehicle"))
+    before, after = (store.inputs(scene, [0, 5]) for store in (plain, hidden))
+    assert torch.equal(before[0], after[0])
+    changed = (before[1] != after[1]).any(0).nonzero()
+    assert (
+        changed.min(0).values.tolist() >= [int(top), int(left)] and not after[1, :, int(top) + 1, int(left) + 1].any()
+    )
+    assert changed[:, 0].max() < bottom and changed[:, 1].max() < right
+    clips = EmbeddingStore(dataset, clips_encoder, resolution=128, perturbation="lead vehicle").inputs(scene, [5])
+    assert torch.equal(clips[0, -1], after[1]) and clips.shape == (1, 16, 3, 128, 128)
+
+
+def test_without_annotations_no_vehicle_is_ahead(dataset):
+    scene = dataset.scene("scene-0001")
+    bare = Film(scene.timestamps_s, scene.image_paths, np.arange(len(scene)))
+    with pytest.raises(
+        LabelsMissing, match="scene-0001 of synthetic has no annotated vehicles: take `lead vehicle` out"
+    ):
+        lead_boxes(dataset, scene, bare, [0], 64)

@@ -25,11 +25,13 @@ from wamlab.analysis.encoders import (
     untrained,
 )
 from wamlab.analysis.explained import explained, learning
+from wamlab.analysis.image_shift import ImageShift, shift_errors
 from wamlab.analysis.readout import Readout, dense_readout
 from wamlab.analysis.throughput import throughput
 from wamlab.config import override
 from wamlab.data.embeddings import EmbeddingStore
 from wamlab.data.frames import remembering
+from wamlab.data.perturb import LEAD_VEHICLE
 from wamlab.encoders import FrozenEncoder, load_encoder
 from wamlab.errors import LabelsMissing, WeightsMissing
 from wamlab.presets import ProbingRecipe, get_preset
@@ -99,9 +101,12 @@ def study(
     stores = {name: _store(splits.dataset, encoder, recipe, load_frames) for name, encoder in loaded.items()}
     studied = [name for name in stores if not untrained(name)] or list(stores)
     spoilt = {name: _spoilt(stores[name], recipe, load_frames) for name in studied}
-    _fill(stores.values(), [store for of_one in spoilt.values() for store in of_one.values()], splits, progress)
+    motion = _store(splits.dataset, ImageShift(), recipe, load_frames)
+    changed = [store for of_one in spoilt.values() for store in of_one.values()]
+    _fill([*stores.values(), motion], changed, splits, progress)
     embeddings = {name: _read(store, splits.all) for name, store in stores.items()}
-    errors = probe_encoders(embeddings, splits.parts, **taken)
+    shifts = shift_errors(_read(motion, splits.all), splits.parts, **taken)
+    errors = pd.concat([probe_encoders(embeddings, splits.parts, **taken), shifts], ignore_index=True)
     on = f"{dataset} data, {preset} preset"
     attributes = {scene.name: scene.attributes for scene in splits.test}
     probed = analyse(errors, attributes, on, seed)
@@ -240,7 +245,7 @@ def _missed(left_out: Iterable[str]) -> str:
 
 def _store(
     data: Any,
-    encoder: FrozenEncoder,
+    encoder: FrozenEncoder | ImageShift,
     recipe: ProbingRecipe,
     load: Callable[..., torch.Tensor],
     perturbation: str = "none",
@@ -254,7 +259,9 @@ def _spoilt(
 ) -> dict[str, EmbeddingStore]:
     """Perturbation -> store, of the same encoder; those of clips have their frames shuffled besides."""
     shuffled = (SHUFFLED,) if store.codec.num_frames > 1 else ()
-    changed = {p: _store(store.dataset, store.codec, recipe, load, p) for p in (*recipe.perturbations, *shuffled)}
+    annotated = getattr(store.dataset, "nusc", None) is not None
+    names = [name for name in (*recipe.perturbations, *shuffled) if annotated or name != LEAD_VEHICLE]
+    changed = {name: _store(store.dataset, store.codec, recipe, load, name) for name in names}
     return {"none": store} | changed
 
 

@@ -174,7 +174,7 @@ def _findings(errors: pd.DataFrame, rng: np.random.Generator, measured_on: str) 
 
 def _answer(ranking: pd.DataFrame, errors: pd.DataFrame, n: int) -> str:
     first, second = ranking[ranking.target == TARGETS[0]].iloc[:2].itertuples()
-    steering = errors[(errors.target == TARGETS[0]) & (errors.encoder == NO_ENCODER)]
+    steering = errors[(errors.target == TARGETS[0]) & (errors.encoder == NO_ENCODER) & errors.probe.isin(BASELINES)]
     baselines = statistics.by_scene(steering, "rmse", ["probe"]).mean() if len(steering) else {}
     said = (
         f"{title(first.encoder)} tells the steering best: over {n} held-out drives the probe errs by {first.mean:.3f} "

@@ -28,11 +28,13 @@ class Film:
         timestamps_s: (M,) float64, rising.
         image_paths: M files; empty where the frames are not images, which then are the scene's own.
         keyframes: (T,) where the scene's own frames are among them.
+        tokens: M of nuScenes' `sample_data`; empty for other datasets.
     """
 
     timestamps_s: np.ndarray
     image_paths: tuple[Path, ...]
     keyframes: np.ndarray
+    tokens: tuple[str, ...] = ()
 
     @property
     def rate_hz(self) -> float:
@@ -72,17 +74,23 @@ def film_of(dataset: Dataset, scene: Scene) -> Film:
     sample = nusc.get("sample", record["first_sample_token"])
     shots = [nusc.get("sample_data", token) for token in sample["data"].values()]
     shot = next(shot for shot in shots if dataset.dataroot / shot["filename"] == scene.image_paths[0])
-    paths = {shot["timestamp"]: dataset.dataroot / shot["filename"]}
+    rows = {shot["timestamp"]: shot}
     for neighbour in ("prev", "next"):
         token = shot[neighbour]
         while token:
             other = nusc.get("sample_data", token)
-            paths[other["timestamp"]] = dataset.dataroot / other["filename"]
+            rows[other["timestamp"]] = other
             token = other[neighbour]
+    paths = {time_us: dataset.dataroot / row["filename"] for time_us, row in rows.items()}
     kept = set(scene.image_paths)
     times_us = [time_us for time_us, path in sorted(paths.items()) if path in kept or path.is_file()]
     film_s = np.array(times_us, np.int64) / 1e6
-    return Film(film_s, tuple(paths[time_us] for time_us in times_us), nearest(film_s, scene.timestamps_s))
+    return Film(
+        film_s,
+        tuple(paths[time_us] for time_us in times_us),
+        nearest(film_s, scene.timestamps_s),
+        tuple(rows[time_us]["token"] for time_us in times_us),
+    )
 
 
 def load_clips(

@@ -25,7 +25,11 @@ TARGET_AXES = {"steering_rad": "steering error, of 6 rad ↓", "accel_mps2": "ac
 #: The same for the share of the mean action's squared error that is explained.
 EXPLAINED_AXES = {"steering_rad": "steering explained ↑", "accel_mps2": "acceleration explained ↑"}
 #: Baseline -> what a figure calls it.
-BASELINES = {"mean action": "the mean action", "last action": "the action one frame before"}
+BASELINES = {
+    "mean action": "the mean action",
+    "last action": "the action one frame before",
+    "image shift": "the shift of the picture",
+}
 _NEUTRAL, _FAINT, _HOT = "#8a8a8a", "rgba(128,128,128,.08)", (255, 96, 32)
 
 
@@ -73,10 +77,10 @@ def seen_dots(temporal: pd.DataFrame, title: str = "") -> go.Figure:
 def explained_dots(table: pd.DataFrame, title: str = "", probe: str = PAPER_PROBE) -> go.Figure:
     """A panel for each target: how much of the mean action's squared error `probe` takes away, from `Study.explained`."""
     figure = make_subplots(cols=len(EXPLAINED_AXES), shared_yaxes=True, horizontal_spacing=0.06)
-    last = table.probe == "last action"
-    shown = table.assign(key=np.where(last, table.probe, table.encoder))[(table.probe == probe) | last]
-    steering = shown[(shown.target == next(iter(EXPLAINED_AXES))) & ~last].sort_values("mean")
-    order = ["last action", *steering.key]
+    blind = table.encoder == NO_ENCODER
+    shown = table.assign(key=np.where(blind, table.probe, table.encoder))[(table.probe == probe) | blind]
+    steering = shown[(shown.target == next(iter(EXPLAINED_AXES))) & (shown.encoder != NO_ENCODER)].sort_values("mean")
+    order = [key for key in BASELINES if key != "mean action"] + list(steering.key)
     for column, (target, axis) in enumerate(EXPLAINED_AXES.items(), 1):
         rows = shown[shown.target == target].set_index("key").reindex(order).dropna(subset="mean")
         styles = [Style(_NEUTRAL, BASELINES[key]) if key in BASELINES else encoder_style(key) for key in rows.index]
