@@ -41,7 +41,7 @@ class ProbingRecipe:
     Attributes:
         encoders: as `load_encoder` takes them.
         every, run: probes read the frames of `every_nth` (neighbours say nearly the same): where the embedded dataset has whole clips.
-        train_scenes: at most so many; 0: all. Of the validation split all, of the test split `eval_scenes`.
+        train_scenes, test_scenes: at most so many; 0: all. Of the validation split all.
         rate_hz: frames a second in clips; None: as recorded.
         perturbations: what is done to frames that the fitted probes are then asked about; `LEAD_VEHICLE` only where vehicles are annotated.
         labelled_scenes: at most so many training scenes teach the dense readout, with one frame each; 0: all.
@@ -52,6 +52,7 @@ class ProbingRecipe:
     every: int = CLIPS[0]
     run: int = CLIPS[1]
     train_scenes: int = 0
+    test_scenes: int = 0
     rate_hz: float | None = None
     perturbations: tuple[str, ...] = ("blur", "noise", "dark", "right third", LEAD_VEHICLE)
     labelled_scenes: int = 32
@@ -170,6 +171,7 @@ SMOKE = Preset(
         encoders=tuple(name for name in EMBEDDED if name.startswith(("vit", "vjepa2"))),
         every=2,
         run=1,
+        test_scenes=3,
         perturbations=("dark",),
         num_shown=1,
         frames_shown=4,

@@ -95,7 +95,7 @@ def study(
     """
     settings = override(get_preset(preset), overrides or {})
     recipe, rng = settings.probing, np.random.default_rng(seed)
-    splits = scenes_of(dataset, recipe, settings.eval_scenes)
+    splits = scenes_of(dataset, recipe)
     loaded, left_out = load(tuple(encoders), recipe)
     load_frames, taken = remembering(), {"every": recipe.every, "run": recipe.run}
     stores = {name: _store(splits.dataset, encoder, recipe, load_frames) for name, encoder in loaded.items()}
@@ -153,12 +153,12 @@ class Splits:
         return [scene for part in self.parts.values() for scene in part]
 
 
-def scenes_of(dataset: str, recipe: ProbingRecipe, eval_scenes: int) -> Splits:
+def scenes_of(dataset: str, recipe: ProbingRecipe) -> Splits:
     """At most as many scenes of each split as the recipe says, spread evenly."""
     from wamlab.data import open_dataset
 
     data = open_dataset(dataset)
-    most = {"train": recipe.train_scenes, "val": 0, "test": eval_scenes}
+    most = {"train": recipe.train_scenes, "val": 0, "test": recipe.test_scenes}
     return Splits(data, {split: spread(data.scenes(split), count) for split, count in most.items()})
 
 
