@@ -40,6 +40,8 @@ def test_everything_is_there(study):
     assert set(study.changes.perturbation) == {"dark", page.SHUFFLED}
     assert set(study.changes[study.changes.perturbation == page.SHUFFLED].encoder) == {CLIP}
     assert (study.cost.frames_per_s > 0).all() and (study.cost.memory_mib > 1).all()
+    assert set(study.explained.encoder) == set(study.probed.probes.encoder)
+    assert set(study.learning.encoder) == {FRAME, CLIP, "vq/random"} and study.learning.drives.max() == 4
     assert study.readout is None, "these drives have no labels"
     assert not study.left_out
     assert len(study.findings) == 2
@@ -55,7 +57,7 @@ def test_the_ablation_agrees_with_the_ranking(study):
         assert table[target, page.FRAME] == pytest.approx(ranked[target, FRAME], rel=1e-4)
         assert table[target, page.CLIP] == pytest.approx(ranked[target, CLIP], rel=1e-4)
     rows = list(study.temporal[study.temporal.target == "steering_rad"].seen)
-    assert rows == [page.FRAME, page.CLIP, page.CLIP_SHUFFLED, "mean action", "last action"]
+    assert rows == [page.FRAME, page.CLIP, page.CLIP_SHUFFLED, "mean action", "last action", "image shift"]
     change = study.changes.set_index(["target", "encoder", "perturbation"])["mean"]["steering_rad", CLIP, page.SHUFFLED]
     assert table["steering_rad", page.CLIP_SHUFFLED] - table["steering_rad", page.CLIP] == pytest.approx(change)
     assert study.findings[-1].measured == pytest.approx(change)

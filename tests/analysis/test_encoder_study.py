@@ -142,12 +142,12 @@ def test_the_share_explained_is_of_the_squared_error_of_the_mean(splits):
 
 
 def test_more_drives_explain_more(splits):
-    """Embeddings that hold the actions under noise: a linear law in 16 dimensions is not learned from three drives as from 20."""
+    """Embeddings that hold the actions under noise: a linear law in 64 dimensions is not learned from two drives as from 20."""
     generator = torch.Generator().manual_seed(0)
-    mixing = torch.randn(2, 16, generator=generator)
+    mixing = torch.randn(2, 64, generator=generator)
     embeddings = {
         "a": {
-            s.name: torch.from_numpy(s.actions[:, :2]) @ mixing + 0.5 * torch.randn(12, 16, generator=generator)
+            s.name: torch.from_numpy(s.actions[:, :2]) @ mixing + 8 * torch.randn(12, 64, generator=generator)
             for part in splits.values()
             for s in part
         }
