@@ -78,6 +78,7 @@ def test_errors_of_several_lines_become_one(monkeypatch, capsys):
 
 def test_sensors_are_handed_to_the_world(monkeypatch, tmp_path):
     from wamlab.world import camera
+    from wamlab.world.filming import CLIPS
 
     asked = []
     monkeypatch.setattr("wamlab.world.synthesize", lambda out, **options: asked.append(options["sensors"]))
@@ -87,8 +88,10 @@ def test_sensors_are_handed_to_the_world(monkeypatch, tmp_path):
     assert not wamlab(
         monkeypatch, "data", "synth", "--out", str(tmp_path), "--sweeps", "--lidar", "--depth", "--cameras", "all"
     )
-    fields = [(s.cameras, s.sweeps, s.lidar, s.depth) for s in asked]
-    assert fields == [(both[:1], False, False, False), (both, True, True, True)]
+    assert not wamlab(monkeypatch, "data", "synth", "--out", str(tmp_path), "--no-clips")
+    fields = [(s.cameras, s.sweeps, s.lidar, s.depth, s.clips) for s in asked]
+    front = (both[:1], False, False, False)
+    assert fields == [(*front, CLIPS), (both, True, True, True, CLIPS), (*front, None)]
 
 
 def test_both_ways_to_give_a_parameter():

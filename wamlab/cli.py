@@ -39,18 +39,21 @@ def synth(
     sweeps: Annotated[
         bool, typer.Option("--sweeps", help="Images at 12 Hz, not only the 2 Hz of the keyframes.")
     ] = False,
+    clips: Annotated[
+        bool, typer.Option("--clips/--no-clips", help="12 Hz where a clip of 16 images ends: six times a drive.")
+    ] = True,
     lidar: Annotated[bool, typer.Option("--lidar", help="A pseudo-lidar at the keyframes, LIDAR_TOP.")] = False,
     depth: Annotated[bool, typer.Option("--depth", help="Depth images beside the semantic maps.")] = False,
 ) -> None:
     """Make the embedded dataset: a procedural driving world in the nuScenes format."""
     from wamlab.config import data_dir
     from wamlab.world import camera, synthesize
-    from wamlab.world.filming import Sensors
+    from wamlab.world.filming import CLIPS, Sensors
 
     if cameras not in ("front", "all"):
         raise UnknownName("set of cameras", cameras, ("front", "all"))
     chosen = camera.NUSCENES_CAMERAS if cameras == "all" else (camera.Camera(),)
-    sensors = Sensors(chosen, sweeps, lidar, depth)
+    sensors = Sensors(chosen, sweeps, lidar, depth, CLIPS if clips else None)
     synthesize(out or data_dir() / "synthetic", num_scenes=scenes, seed=seed, workers=workers, sensors=sensors)
 
 

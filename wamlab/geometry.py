@@ -58,6 +58,14 @@ def curvature_to_steering(
     return ratio * np.arctan(np.asarray(curvature_per_m, np.float64) * wheelbase_m)
 
 
+def every_nth(count: int, every: int, run: int = 1) -> list[int]:
+    """Which of `count` frames are taken: the last one, and every so many before it (those at the start have the least past).
+
+    With `run` that many in a row end there, each time.
+    """
+    return [t for t in range(count) if (count - 1 - t) % every < run]
+
+
 def nearest(sorted_times: NDArray, wanted: NDArray) -> NDArray:
     """For each wanted time the index of the nearest of `sorted_times` (the earlier one at a tie)."""
     after = np.clip(np.searchsorted(sorted_times, wanted), 1, max(1, len(sorted_times) - 1))

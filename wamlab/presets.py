@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from wamlab.codecs.small_vae import SmallVaeConfig
+from wamlab.data.perturb import LEAD_VEHICLE
 from wamlab.encoders import ENCODERS, SmallClip, SmallDinov2, SmallVit, SmallVJepa2, SmallVq
 from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.models.anchored_dit import AnchoredDiTConfig
 from wamlab.models.mlp import MlpConfig
 from wamlab.training.loop import TrainConfig
+from wamlab.world.filming import CLIPS
 
 
 @dataclass(frozen=True)
@@ -48,22 +50,24 @@ class ProbingRecipe:
 
     Attributes:
         encoders: as `load_encoder` takes them.
-        every: probes read every so many-th frame of a scene (neighbours say nearly the same).
-        train_scenes: at most so many; 0: all. Of the validation split all, of the test split `eval_scenes`.
+        every, run: probes read the frames of `every_nth` (neighbours say nearly the same): where the embedded dataset has whole clips.
+        train_scenes, test_scenes: at most so many; 0: all. Of the validation split all.
         rate_hz: frames a second in clips; None: as recorded.
-        perturbations: what is done to the frames that the fitted probes are then asked about.
+        perturbations: what is done to frames that the fitted probes are then asked about; `LEAD_VEHICLE` only where vehicles are annotated.
         labelled_scenes: at most so many training scenes teach the dense readout, with one frame each; 0: all.
         num_shown: drives in the player; frames_shown: of each, in a row.
     """
 
     encoders: tuple[str, ...] = EMBEDDED
-    every: int = 10
-    train_scenes: int = 80
+    every: int = CLIPS[0]
+    run: int = CLIPS[1]
+    train_scenes: int = 0
+    test_scenes: int = 0
     rate_hz: float | None = None
-    perturbations: tuple[str, ...] = ("blur", "noise", "dark", "right third")
+    perturbations: tuple[str, ...] = ("blur", "noise", "dark", "right third", LEAD_VEHICLE)
     labelled_scenes: int = 32
-    num_shown: int = 2
-    frames_shown: int = 10
+    num_shown: int = 3
+    frames_shown: int = 6
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class EncoderRecipes:
     vit: EncoderRecipe = EncoderRecipe(SmallVit(), _pretraining(400, 64))
     dinov2: EncoderRecipe = EncoderRecipe(SmallDinov2(), _pretraining(150, 64))
     clip: EncoderRecipe = EncoderRecipe(SmallClip(), _pretraining(220, 64))
-    vjepa2: EncoderRecipe = EncoderRecipe(SmallVJepa2(), _pretraining(250, 8))
+    vjepa2: EncoderRecipe = EncoderRecipe(SmallVJepa2(), _pretraining(400, 8))
     vq: EncoderRecipe = EncoderRecipe(SmallVq(), _pretraining(180, 32, 2e-3))
 
 
@@ -259,6 +263,8 @@ SMOKE = Preset(
     probing=ProbingRecipe(
         encoders=tuple(name for name in EMBEDDED if name.startswith(("vit", "vjepa2"))),
         every=2,
+        run=1,
+        test_scenes=3,
         perturbations=("dark",),
         num_shown=1,
         frames_shown=4,
@@ -325,8 +331,8 @@ PAPER = Preset(
     probing=ProbingRecipe(
         encoders=tuple(ENCODERS),
         every=1,
-        train_scenes=0,
-        perturbations=("blur", "noise", "dark", "bright", "left third", "right third"),
+        run=1,
+        perturbations=("blur", "noise", "dark", "bright", "left third", "right third", LEAD_VEHICLE),
         labelled_scenes=0,
         num_shown=4,
         frames_shown=16,

@@ -11,9 +11,10 @@ from wamlab.analysis import encoder_study as page
 from wamlab.analysis.encoder_views import moments, pick, steering_score
 from wamlab.analysis.encoders import NO_ENCODER, title
 from wamlab.data import open_dataset
-from wamlab.data.embeddings import EmbeddingStore, every_nth
+from wamlab.data.embeddings import EmbeddingStore
 from wamlab.encoders import load_encoder
 from wamlab.errors import WeightsMissing
+from wamlab.geometry import every_nth
 from wamlab.presets import PRESETS
 from wamlab.probing import fit_mlp
 from wamlab.probing.data import Labelled
@@ -39,6 +40,8 @@ def test_everything_is_there(study):
     assert set(study.changes.perturbation) == {"dark", page.SHUFFLED}
     assert set(study.changes[study.changes.perturbation == page.SHUFFLED].encoder) == {CLIP}
     assert (study.cost.frames_per_s > 0).all() and (study.cost.memory_mib > 1).all()
+    assert set(study.explained.encoder) == set(study.probed.probes.encoder)
+    assert set(study.learning.encoder) == {FRAME, CLIP, "vq/random"} and study.learning.drives.max() == 4
     assert study.readout is None, "these drives have no labels"
     assert not study.left_out
     assert len(study.findings) == 2
@@ -54,7 +57,7 @@ def test_the_ablation_agrees_with_the_ranking(study):
         assert table[target, page.FRAME] == pytest.approx(ranked[target, FRAME], rel=1e-4)
         assert table[target, page.CLIP] == pytest.approx(ranked[target, CLIP], rel=1e-4)
     rows = list(study.temporal[study.temporal.target == "steering_rad"].seen)
-    assert rows == [page.FRAME, page.CLIP, page.CLIP_SHUFFLED, "mean action", "last action"]
+    assert rows == [page.FRAME, page.CLIP, page.CLIP_SHUFFLED, "mean action", "last action", "image shift"]
     change = study.changes.set_index(["target", "encoder", "perturbation"])["mean"]["steering_rad", CLIP, page.SHUFFLED]
     assert table["steering_rad", page.CLIP_SHUFFLED] - table["steering_rad", page.CLIP] == pytest.approx(change)
     assert study.findings[-1].measured == pytest.approx(change)
@@ -64,14 +67,15 @@ def test_looks_are_of_the_liveliest_frames(study, root):
     (look,) = study.looks
     scene = open_dataset(root).scene(look.scene)
     assert look.camera.shape == (3, 128, 128, 3)
-    sides = {FRAME: 8, CLIP: 8, "vq/random": 16}
+    sides = {FRAME: 6, CLIP: 6, "vq/random": 16}
     assert set(look.heat) == set(look.colours) == set(sides)
     for name, side in sides.items():
         assert look.heat[name].shape == (3, side, side) and look.heat[name].max(axis=(1, 2)) == pytest.approx(1)
         assert look.colours[name].shape == (3, side, side, 3)
-    shown = [t for t in range(len(scene) - 2) if np.allclose(scene.actions[t : t + 3], look.actions)]
+    probed = scene.actions[every_nth(len(scene), 2)]
+    shown = [t for t in range(len(probed) - 2) if np.allclose(probed[t : t + 3], look.actions)]
     assert len(shown) == 1
-    ranges = [np.ptp(scene.actions[t : t + 3, 0]) for t in range(len(scene) - 2)]
+    ranges = [np.ptp(probed[t : t + 3, 0]) for t in range(len(probed) - 2)]
     assert ranges[shown[0]] == max(ranges)
 
 
@@ -127,13 +131,16 @@ def test_drives_to_show_alternate_between_day_and_night():
         )
 
     drives = [drive("a", 1, "day"), drive("b", 3, "day"), drive("c", 2, "dusk"), drive("d", 0.1, "night")]
-    assert [scene.name for scene in pick(drives, 3)] == ["b", "d", "c"]
-    assert [scene.name for scene in pick(drives[:3], 2)] == ["b", "c"]
+    both, first = ({scene.name: taken for scene in drives} for taken in ([0, 1], [0]))
+    assert [scene.name for scene in pick(drives, both, 3)] == ["b", "d", "c"]
+    assert [scene.name for scene in pick(drives[:3], both, 2)] == ["b", "c"]
+    assert [scene.name for scene in pick(drives[:3], first, 2)] == ["a", "b"], "turns elsewhere do not count"
 
 
 def test_which_frames_are_taken():
     assert list(every_nth(40, 8)) == [7, 15, 23, 31, 39]
-    assert list(every_nth(3, 8)) == [2] and list(every_nth(3, 1)) == [0, 1, 2]
+    assert every_nth(3, 8) == [2] and every_nth(3, 1) == [0, 1, 2]
+    assert every_nth(40, 20, 3) == [17, 18, 19, 37, 38, 39] and every_nth(2, 20, 3) == [0, 1] and not every_nth(0, 4)
 
 
 def test_titles_are_for_readers():

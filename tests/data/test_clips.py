@@ -89,6 +89,21 @@ def test_a_missing_sweep_is_replaced_by_a_neighbour_in_its_place(swept, tmp_path
     assert np.all(np.diff(shown) >= 0) and not {20, 21, 23} & set(shown.tolist())
 
 
+def test_sweeps_in_some_places_only(swept):
+    """As the embedded dataset has them: the pace is that of the sweeps, and only clips that lie among them are whole."""
+    film = film_of(*swept)
+    kept = np.union1d(film.keyframes, np.arange(9, 25))
+    part = Film(
+        film.timestamps_s[kept], tuple(film.image_paths[i] for i in kept), np.searchsorted(kept, film.keyframes)
+    )
+    assert part.rate_hz == pytest.approx(12, rel=1e-3)
+    assert kept[part.clip(4, 16)].tolist() == list(range(9, 25))
+    assert [part.is_whole(t, 16) for t in range(6)] == [False] * 4 + [True, False]
+    assert [film.is_whole(t, 16) for t in range(6)] == [False] * 3 + [True] * 3
+    own = Film(film.timestamps_s[film.keyframes], (), np.arange(6))
+    assert own.rate_hz == pytest.approx(2, rel=1e-3) and own.is_whole(5, 6) and not own.is_whole(5, 7)
+
+
 def test_nothing_after_the_present_is_shown(swept):
     film = film_of(*swept)
     for t in range(6):

@@ -196,10 +196,12 @@ def test_frames_are_of_many_scenes_side_by_side(tmp_path):
     assert [frames[i][1].item() for i in range(4)] == [1, 2, 1, 2]
     clips = Frames(dataset, dataset.scenes(), 32, num_frames=3)
     batch = collate([clips[i] for i in range(len(clips))])
-    assert batch.frames.shape == (10, 3, 3, 32, 32) and clips.pace == "2 frames a second (a clip spans 1.5 s), "
-    assert torch.equal(batch.frames[0, 0], batch.frames[0, 2]), "a clip before the first frame repeats it"
-    assert torch.equal(batch.frames[9, -1], frames[9][0][0]), "a clip ends with its frame"
-    assert torch.equal(batch.frames[9, 0], frames[5][0][0]), "and begins two frames earlier"
+    assert batch.frames.shape == (6, 3, 3, 32, 32), "those that show no frame twice"
+    assert clips.pace == "2 frames a second (a clip spans 1.5 s), "
+    assert torch.equal(batch.frames[5, -1], frames[9][0][0]), "a clip ends with its frame"
+    assert torch.equal(batch.frames[5, 0], frames[5][0][0]), "and begins two frames earlier"
+    short = Frames(dataset, dataset.scenes(), 32, num_frames=6)
+    assert len(short) == 10 and torch.equal(short[0][0][0], short[0][0][5]), "none: a drive too short repeats its first"
 
 
 def test_labels_say_what_is_in_view(tmp_path):

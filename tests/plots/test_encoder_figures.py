@@ -26,6 +26,7 @@ def probes() -> pd.DataFrame:
         (CLIP, "knn", 0.15),
         (NO_ENCODER, "mean action", 0.3),
         (NO_ENCODER, "last action", 0.05),
+        (NO_ENCODER, "image shift", 0.25),
     ]
     table = pd.DataFrame(rows, columns=["encoder", "probe", "mean"])
     both = [table.assign(target="steering_rad"), table.assign(target="accel_mps2", mean=2 * table["mean"])]
@@ -40,12 +41,12 @@ def test_the_ranking_has_the_best_on_top(probes):
         "V-JEPA 2, 16 frames, untrained",
         "V-JEPA 2, 16 frames",
     ]
-    assert [trace.x[0] for trace in left] == [0.3, 0.05, 0.2, 0.1]
+    assert [trace.x[0] for trace in left] == [0.3, 0.05, 0.25, 0.2, 0.1]
     for trace in left:
         assert trace.error_x.array[0] == pytest.approx(0.02) and trace.error_x.arrayminus[0] == pytest.approx(0.01)
-    assert left[2].marker.color == "rgba(0,0,0,0)" and left[3].marker.color == ENCODER_COLORS["vjepa2-rep64"]
-    assert left[2].marker.line.color == left[3].marker.line.color
-    assert {line.x0 for line in figure.layout.shapes} == {0.3, 0.05, 0.6, 0.1}
+    assert left[3].marker.color == "rgba(0,0,0,0)" and left[4].marker.color == ENCODER_COLORS["vjepa2-rep64"]
+    assert left[3].marker.line.color == left[4].marker.line.color
+    assert {line.x0 for line in figure.layout.shapes} == {0.3, 0.05, 0.25, 0.6, 0.1, 0.5}
     assert "24 held-out drives" in figure.layout.title.subtitle.text
 
 
@@ -126,3 +127,24 @@ def test_styles_of_encoders():
     assert encoder_style(TWIN).color == encoder_style(CLIP).color == encoder_style("vjepa2-rep64").color
     assert encoder_style(TWIN).dash == "dot" and encoder_style(CLIP).dash == "solid"
     assert encoder_style("some/folder").label == "some/folder"
+
+
+def test_what_is_explained_has_its_reference_at_zero(probes):
+    figure = draw.explained_dots(probes)
+    left = [trace for trace in figure.data if trace.xaxis == "x"]
+    assert [trace.x[0] for trace in left] == [0.05, 0.25, 0.1, 0.2], "the mean action is the reference; the most on top"
+    assert {line.x0 for line in figure.layout.shapes} == {0}
+    assert [axis.title.text for axis in (figure.layout.xaxis, figure.layout.xaxis2)] == list(
+        draw.EXPLAINED_AXES.values()
+    )
+
+
+def test_a_line_for_each_encoder_over_the_drives():
+    table = pd.DataFrame({
+        "target": ["steering_rad"] * 4 + ["accel_mps2"], "encoder": [CLIP, TWIN] * 2 + [CLIP], "drives": [14, 14, 112, 112, 14],
+        "mean": [0.1, 0.0, 0.3, 0.1, 9.0], "low": [0.0, -0.1, 0.2, 0.0, 9.0], "high": [0.2, 0.1, 0.4, 0.2, 9.0], "n": 32,
+    })  # fmt: skip
+    figure = draw.learning_lines(table)
+    assert [list(trace.x) for trace in figure.data] == [[14, 112]] * 2
+    assert [list(trace.y) for trace in figure.data] == [[0.1, 0.3], [0.0, 0.1]]
+    assert "32 held-out drives" in figure.layout.title.subtitle.text

@@ -37,7 +37,7 @@ ALL = Sensors(
 KINDS = {
     "scene-0001": (SceneSpec(3, "suburban", duration_s=3.0), Sensors()),
     "scene-0002": (SceneSpec(5, "urban", turn="left", duration_s=3.0), ALL),
-    "scene-0003": (SceneSpec(7, "urban", side=-1, duration_s=3.0), Sensors(lidar=True)),
+    "scene-0003": (SceneSpec(7, "urban", side=-1, duration_s=3.0), Sensors(lidar=True, clips=None)),
     "scene-0004": (SceneSpec(9, "urban", "night", "rain", duration_s=3.0), Sensors(lidar=True)),
 }
 pytestmark = pytest.mark.xdist_group("devkit")
@@ -104,11 +104,14 @@ def test_every_sensor_has_its_own_chain(nusc, scene):
     first = samples(nusc, scene)[0]
     for channel, token in first["data"].items():
         rows = chain(nusc, token)
-        per_keyframe = 6 if sensors.sweeps and channel != "LIDAR_TOP" else 1
-        assert len(rows) == 5 * per_keyframe + 1, "keyframes at 0, 0.5, … 2.5 s"
-        times = [row["timestamp"] for row in rows]
-        np.testing.assert_allclose(np.diff(times), 1e6 * (STEP_S if per_keyframe > 1 else 0.5), atol=1)
-        assert [row["is_key_frame"] for row in rows] == [i % per_keyframe == 0 for i in range(len(rows))]
+        steps = list(range(0, 31, 6))  # keyframes at 0, 0.5, … 2.5 s
+        if sensors.sweeps and channel != "LIDAR_TOP":
+            steps = list(range(31))
+        elif sensors.clips and channel == "CAM_FRONT":
+            steps = [0, *range(3, 31)]  # clips of 16 end with the last three keyframes
+        times = [row["timestamp"] - rows[0]["timestamp"] for row in rows]
+        np.testing.assert_allclose(times, np.array(steps) * STEP_S * 1e6, atol=1)
+        assert [row["is_key_frame"] for row in rows] == [step % 6 == 0 for step in steps]
         for row in rows:
             assert nusc.get("ego_pose", row["ego_pose_token"])["timestamp"] == row["timestamp"]
             assert row["filename"].startswith(

@@ -10,12 +10,14 @@ from helpers import WORLD_SECONDS
 from PIL import Image
 
 from wamlab.data import open_dataset
+from wamlab.encoders.vjepa2 import VJepa2Clip
 from wamlab.errors import DatasetIncomplete, InvalidParameter
 from wamlab.geometry import STEERING_RATIO, WHEELBASE_M
 from wamlab.world import synthesize
 from wamlab.world.camera import Camera
-from wamlab.world.filming import Sensors
+from wamlab.world.filming import CLIP_FRAMES, Sensors, _steps, record
 from wamlab.world.nuscenes import VERSION, scene_done
+from wamlab.world.simulation import SceneSpec
 from wamlab.world.synthetic import dataset_specs, recipe_of, split_of
 
 pytestmark = pytest.mark.xdist_group("world")
@@ -84,6 +86,30 @@ def test_foreign_folders_and_impossible_numbers_are_refused(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_clips_are_filmed_at_12_hz_up_to_their_keyframes_and_change_no_other_picture():
+    """20 s: keyframes 0 … 39, clips of 16 frames that end with 17, 18, 19 and 37, 38, 39."""
+    sensors = Sensors((Camera(), Camera("CAM_BACK", yaw_rad=np.pi)))
+    front, back = (_steps(240, sensors, camera) for camera in sensors.cameras)
+    assert back.tolist() == list(range(0, 240, 6))
+    swept = {k for end in (17, 18, 19, 37, 38, 39) for k in range(6 * end - CLIP_FRAMES + 1, 6 * end + 1)}
+    assert front.tolist() == sorted(swept | set(back.tolist())) and len(front) == 86
+    assert VJepa2Clip.num_frames == CLIP_FRAMES
+    assert _steps(30, Sensors(), Camera()).tolist() == list(range(25)), "a drive shorter than a clip is filmed whole"
+    spec = SceneSpec(3, "suburban", weather="rain", duration_s=3.0)
+    plain, clips = (
+        record("scene-0001", "train", spec, 1, given).films[0] for given in (Sensors(clips=None), Sensors())
+    )
+    keyframes = np.isin(clips.timestamps_us, plain.timestamps_us)
+    assert tuple(shot for shot, key in zip(clips.shots, keyframes, strict=True) if key) == plain.shots
+    assert [bool(label) for label in clips.labels["semantic"]] == keyframes.tolist()
+
+
+@pytest.mark.parametrize("clips", [(20, 0), (3, 4), (0, 0)])
+def test_impossible_clips_are_refused(clips):
+    with pytest.raises(InvalidParameter, match=re.escape(f"not {clips}")):
+        Sensors(clips=clips)
+
+
 @pytest.mark.parametrize(
     ("cameras", "message"),
     [
@@ -106,7 +132,7 @@ def test_other_sensors_are_another_dataset(small_world):
 
     assert done(Sensors())
     two = (Camera(), Camera("CAM_BACK", yaw_rad=np.pi))
-    for other in (Sensors(two), Sensors(sweeps=True), Sensors(lidar=True), Sensors(depth=True)):
+    for other in (Sensors(two), Sensors(sweeps=True), Sensors(lidar=True), Sensors(depth=True), Sensors(clips=None)):
         assert not done(other)
     assert not done(Sensors((Camera(focal_px=200.0),)))
 
@@ -115,7 +141,7 @@ def test_semantic_maps_lie_beside_every_image(small_world):
     images = sorted((small_world / "samples" / "CAM_FRONT").iterdir())
     labels = sorted((small_world / "labels" / "semantic" / "CAM_FRONT").iterdir())
     assert [p.stem for p in images] == [p.stem for p in labels] and len(images) == 60
-    assert not (small_world / "labels" / "depth").exists() and not (small_world / "sweeps").exists()
+    assert not (small_world / "labels" / "depth").exists(), "and of sweeps there are none"
     classes = json.loads((small_world / "labels" / "classes.json").read_text())
     ids = np.unique([np.array(Image.open(path)) for path in labels])
     assert {classes[str(i)]["name"] for i in ids} >= {"sky", "road", "marking", "car"} and len(

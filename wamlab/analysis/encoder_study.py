@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from wamlab import statistics
 from wamlab.analysis.encoder_views import Look, looks, moments
@@ -23,10 +24,14 @@ from wamlab.analysis.encoders import (
     title,
     untrained,
 )
+from wamlab.analysis.explained import explained, learning
+from wamlab.analysis.image_shift import ImageShift, shift_errors
 from wamlab.analysis.readout import Readout, dense_readout
 from wamlab.analysis.throughput import throughput
 from wamlab.config import override
 from wamlab.data.embeddings import EmbeddingStore
+from wamlab.data.frames import remembering
+from wamlab.data.perturb import LEAD_VEHICLE
 from wamlab.encoders import FrozenEncoder, load_encoder
 from wamlab.errors import LabelsMissing, WeightsMissing
 from wamlab.presets import ProbingRecipe, get_preset
@@ -47,6 +52,8 @@ class Study:
         probed: errors, ranking, pairs, probes, buckets.
         temporal: target, encoder, seen, mean, low, high, n: V-JEPA 2 on one frame and on clips. Empty where it was not probed.
         moments: age_s, mean, low, high, n: how old what its clips' steering hangs on is. None likewise.
+        explained: target, encoder, probe, mean, low, high, n: the share of the mean action's squared error that is taken away.
+        learning: target, encoder, drives, mean, low, high, n: the same by the number of drives that the paper's probe learns from.
         changes: target, encoder, perturbation, mean, low, high, n, p, p_holm, d: how much a perturbation of what the encoders see adds to
             the error of a probe that was fitted without.
         readout: None where the dataset has no semantic maps.
@@ -59,6 +66,8 @@ class Study:
     probed: EncoderStudy
     temporal: pd.DataFrame
     moments: pd.DataFrame | None
+    explained: pd.DataFrame
+    learning: pd.DataFrame
     changes: pd.DataFrame
     readout: Readout | None
     cost: pd.DataFrame
@@ -86,18 +95,24 @@ def study(
     """
     settings = override(get_preset(preset), overrides or {})
     recipe, rng = settings.probing, np.random.default_rng(seed)
-    splits = scenes_of(dataset, recipe, settings.eval_scenes)
+    splits = scenes_of(dataset, recipe)
     loaded, left_out = load(tuple(encoders), recipe)
-    stores = {name: _store(splits.dataset, encoder, recipe) for name, encoder in loaded.items()}
-    embeddings = {name: _embed(store, splits.all, progress) for name, store in stores.items()}
-    errors = probe_encoders(embeddings, splits.parts, every=recipe.every)
+    load_frames, taken = remembering(), {"every": recipe.every, "run": recipe.run}
+    stores = {name: _store(splits.dataset, encoder, recipe, load_frames) for name, encoder in loaded.items()}
+    studied = [name for name in stores if not untrained(name)] or list(stores)
+    spoilt = {name: _spoilt(stores[name], recipe, load_frames) for name in studied}
+    motion = _store(splits.dataset, ImageShift(), recipe, load_frames)
+    changed = [store for of_one in spoilt.values() for store in of_one.values()]
+    _fill([*stores.values(), motion], changed, splits, progress)
+    embeddings = {name: _read(store, splits.all) for name, store in stores.items()}
+    shifts = shift_errors(_read(motion, splits.all), splits.parts, **taken)
+    errors = pd.concat([probe_encoders(embeddings, splits.parts, **taken), shifts], ignore_index=True)
     on = f"{dataset} data, {preset} preset"
     attributes = {scene.name: scene.attributes for scene in splits.test}
     probed = analyse(errors, attributes, on, seed)
 
-    studied = [name for name in stores if not untrained(name)] or list(stores)
-    probes = {name: _fit(splits, embeddings[name], recipe.every) for name in studied}
-    perturbed = perturbed_errors({name: stores[name] for name in studied}, probes, splits.test, recipe, progress)
+    probes = {name: _fit(splits, embeddings[name], recipe) for name in studied}
+    perturbed = perturbed_errors(spoilt, probes, splits.test, recipe)
     temporal, order = temporal_ablation(perturbed, errors, rng)
     clip = next((name for name in studied if stores[name].codec.num_frames > 1), None)
     readout = _readout(stores, splits, recipe, seed)
@@ -109,6 +124,8 @@ def study(
         probed,
         temporal,
         moments(stores[clip], probes[clip], splits.test, rng) if clip else None,
+        explained(errors, rng),
+        learning({name: embeddings[name] for name in studied}, splits.parts, rng, **taken),
         _changes(perturbed, rng),
         readout,
         cost,
@@ -136,12 +153,12 @@ class Splits:
         return [scene for part in self.parts.values() for scene in part]
 
 
-def scenes_of(dataset: str, recipe: ProbingRecipe, eval_scenes: int) -> Splits:
+def scenes_of(dataset: str, recipe: ProbingRecipe) -> Splits:
     """At most as many scenes of each split as the recipe says, spread evenly."""
     from wamlab.data import open_dataset
 
     data = open_dataset(dataset)
-    most = {"train": recipe.train_scenes, "val": 0, "test": eval_scenes}
+    most = {"train": recipe.train_scenes, "val": 0, "test": recipe.test_scenes}
     return Splits(data, {split: spread(data.scenes(split), count) for split, count in most.items()})
 
 
@@ -169,22 +186,19 @@ def load(names: Sequence[str], recipe: ProbingRecipe) -> tuple[dict[str, FrozenE
 
 
 def perturbed_errors(
-    stores: Mapping[str, EmbeddingStore],
+    spoilt: Mapping[str, Mapping[str, EmbeddingStore]],
     probes: Mapping[str, MlpProbe],
     test: Sequence[Scene],
     recipe: ProbingRecipe,
-    progress: bool = True,
 ) -> pd.DataFrame:
     """scene, encoder, perturbation, seed, target, rmse: of probes fitted to frames as they are, on perturbed ones.
 
-    Encoders of clips have their frames shuffled besides. In the paper's units, as `probe_encoders`.
+    `spoilt`: encoder -> perturbation -> store. In the paper's units, as `probe_encoders`.
     """
     tables = []
-    for name, store in stores.items():
-        shuffled = (SHUFFLED,) if store.codec.num_frames > 1 else ()
-        for perturbation in ("none", *recipe.perturbations, *shuffled):
-            changed = _store(store.dataset, store.codec, recipe, perturbation)
-            data = collect(test, _embed(changed, test, progress), recipe.every)
+    for name, stores in spoilt.items():
+        for perturbation, store in stores.items():
+            data = collect(test, _read(store, test), recipe.every, recipe.run)
             predictions, seeds = probes[name].predict(data), probes[name].seeds
             tables.append(scene_rmse(predictions, data, seeds, "published", encoder=name, perturbation=perturbation))
     return pd.concat(tables, ignore_index=True)
@@ -229,17 +243,45 @@ def _missed(left_out: Iterable[str]) -> str:
     return f" Not measured, since their weights are not here: {'; '.join(map(title, left_out))}." if left_out else ""
 
 
-def _store(data: Any, encoder: FrozenEncoder, recipe: ProbingRecipe, perturbation: str = "none") -> EmbeddingStore:
-    return EmbeddingStore(data, encoder, rate_hz=recipe.rate_hz, every=recipe.every, perturbation=perturbation)
+def _store(
+    data: Any,
+    encoder: FrozenEncoder | ImageShift,
+    recipe: ProbingRecipe,
+    load: Callable[..., torch.Tensor],
+    perturbation: str = "none",
+) -> EmbeddingStore:
+    taken = {"every": recipe.every, "run": recipe.run, "rate_hz": recipe.rate_hz}
+    return EmbeddingStore(data, encoder, perturbation=perturbation, load=load, **taken)
 
 
-def _embed(store: EmbeddingStore, scenes: Sequence[Scene], progress: bool) -> dict[str, torch.Tensor]:
-    store.fill(scenes, progress)
+def _spoilt(
+    store: EmbeddingStore, recipe: ProbingRecipe, load: Callable[..., torch.Tensor]
+) -> dict[str, EmbeddingStore]:
+    """Perturbation -> store, of the same encoder; those of clips have their frames shuffled besides."""
+    shuffled = (SHUFFLED,) if store.codec.num_frames > 1 else ()
+    annotated = getattr(store.dataset, "nusc", None) is not None
+    names = [name for name in (*recipe.perturbations, *shuffled) if annotated or name != LEAD_VEHICLE]
+    changed = {name: _store(store.dataset, store.codec, recipe, load, name) for name in names}
+    return {"none": store} | changed
+
+
+def _fill(
+    stores: Collection[EmbeddingStore], spoilt: Collection[EmbeddingStore], splits: Splits, progress: bool
+) -> None:
+    """Scene by scene, so that a frame is decoded once for all encoders of one resolution: `spoilt` of the test scenes."""
+    test = {scene.name for scene in splits.test}
+    for scene in tqdm(splits.all, desc="embeddings", unit="scene", disable=not progress):
+        for store in sorted([*stores, *(spoilt if scene.name in test else ())], key=lambda store: store.resolution):
+            store.fill([scene], progress=False)
+
+
+def _read(store: EmbeddingStore, scenes: Sequence[Scene]) -> dict[str, torch.Tensor]:
     return {scene.name: store.read(scene.name) for scene in scenes}
 
 
-def _fit(splits: Splits, embeddings: Mapping[str, torch.Tensor], every: int) -> MlpProbe:
-    train, validation = (collect(splits.parts[split], embeddings, every) for split in ("train", "val"))
+def _fit(splits: Splits, embeddings: Mapping[str, torch.Tensor], recipe: ProbingRecipe) -> MlpProbe:
+    parts = (splits.parts[split] for split in ("train", "val"))
+    train, validation = (collect(scenes, embeddings, recipe.every, recipe.run) for scenes in parts)
     return fit_mlp(train, validation)
 
 
@@ -252,8 +294,13 @@ def _changes(perturbed: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _readout(stores: Mapping[str, EmbeddingStore], splits: Splits, recipe: ProbingRecipe, seed: int) -> Readout | None:
+    def middle(scene: Scene) -> int:
+        taken = next(iter(stores.values())).taken(scene)
+        return taken[len(taken) // 2]
+
     try:
-        return dense_readout(stores, spread(splits.parts["train"], recipe.labelled_scenes), splits.test, seed)
+        shown = spread(splits.parts["train"], recipe.labelled_scenes), splits.test
+        return dense_readout(stores, *shown, seed, frame=middle)
     except LabelsMissing:
         return None
 

@@ -24,7 +24,7 @@ STEERING = TARGETS.index("steering_rad")
 
 @dataclass(frozen=True)
 class Look:
-    """Some frames in a row of one drive, and what encoders make of them.
+    """Some of the probed frames of one drive, and what encoders make of them.
 
     Attributes:
         scene: and `note`, its time and weather.
@@ -60,8 +60,12 @@ def looks(
     num_frames: int,
     resolution: int = 128,
 ) -> list[Look]:
-    """The drives in which the wheel is turned most, one by day and one by night in turn, where it is turned most."""
-    chosen = [(scene, _liveliest(scene, num_frames)) for scene in pick(scenes, num_scenes)]
+    """The drives in which the wheel is turned most, one by day and one by night in turn, where it is turned most.
+
+    Only frames that the stores embed are shown, since a clip need not be on disk elsewhere.
+    """
+    taken = {scene.name: next(iter(stores.values())).taken(scene) for scene in scenes}
+    chosen = [(scene, _liveliest(scene, taken[scene.name], num_frames)) for scene in pick(scenes, taken, num_scenes)]
     whole = {name: _views(store, probes[name], chosen) for name, store in stores.items()}
     made, first = [], 0
     for scene, taken in chosen:
@@ -82,9 +86,16 @@ def looks(
     return made
 
 
-def pick(scenes: Sequence[Scene], count: int) -> list[Scene]:
-    """`count` of the scenes, those with the largest range of steering first, day and night in turn as long as there are both."""
-    turned = sorted(scenes, key=lambda scene: -float(np.nan_to_num(np.ptp(scene.actions[:, STEERING]))))
+def pick(scenes: Sequence[Scene], taken: Mapping[str, Sequence[int]], count: int) -> list[Scene]:
+    """`count` of the scenes, those with the largest range of steering first, day and night in turn as long as there are both.
+
+    `taken`: scene name -> the frames that count.
+    """
+
+    def turn(scene: Scene) -> float:
+        return float(np.nan_to_num(np.ptp(scene.actions[list(taken[scene.name]), STEERING])))
+
+    turned = sorted(scenes, key=turn, reverse=True)
     groups = [[s for s in turned if (s.attributes.get("time") == "night") == night] for night in (False, True)]
     ranked = sorted((rank, dark, s.name) for dark, group in enumerate(groups) for rank, s in enumerate(group))
     by_name = {scene.name: scene for scene in scenes}
@@ -113,13 +124,13 @@ def _rate_hz(store: EmbeddingStore, scene: Scene) -> float:
     return film_of(store.dataset, scene).rate_hz
 
 
-def _liveliest(scene: Scene, count: int) -> list[int]:
-    """`count` frames in a row in which the wheel moves most."""
-    count = min(count, len(scene))
-    steering = np.nan_to_num(scene.actions[:, STEERING])
-    ranges = [np.ptp(steering[t : t + count]) for t in range(len(scene) - count + 1)]
+def _liveliest(scene: Scene, taken: Sequence[int], count: int) -> list[int]:
+    """`count` of the frames `taken`, in a row, in which the wheel moves most."""
+    count = min(count, len(taken))
+    steering = np.nan_to_num(scene.actions[list(taken), STEERING])
+    ranges = [np.ptp(steering[t : t + count]) for t in range(len(taken) - count + 1)]
     start = int(np.argmax(ranges))
-    return list(range(start, start + count))
+    return list(taken[start : start + count])
 
 
 def _views(

@@ -68,6 +68,7 @@ def probe_encoders(
     splits: Mapping[str, Sequence[Scene]],
     probes: Mapping[str, Callable[..., Probe]] = PROBES,
     every: int = 1,
+    run: int = 1,
 ) -> pd.DataFrame:
     """Errors of every probe on every encoder, and of the baselines: scene, encoder, probe, seed, target, rmse on the test scenes.
 
@@ -76,7 +77,7 @@ def probe_encoders(
     Args:
         embeddings: encoder -> scene name -> (T, D), one a frame, of the scenes of all splits.
         splits: `train`, `val` and `test` scenes.
-        every: the embeddings are of the frames of `every_nth` alone.
+        every, run: the embeddings are of the frames of `every_nth` alone.
 
     Raises what `collect` and the probes raise, and `InvalidParameter` without encoders.
     """
@@ -84,7 +85,7 @@ def probe_encoders(
         raise InvalidParameter("no embeddings of any encoder")
     tables = []
     for encoder, of_scene in embeddings.items():
-        train, validation, test = (collect(splits[split], of_scene, every) for split in ("train", "val", "test"))
+        train, validation, test = (collect(splits[split], of_scene, every, run) for split in ("train", "val", "test"))
         fits = [(encoder, probes)] if tables else [(NO_ENCODER, BASELINES), (encoder, probes)]
         for label, family in fits:
             for name, fit in family.items():
@@ -173,7 +174,7 @@ def _findings(errors: pd.DataFrame, rng: np.random.Generator, measured_on: str) 
 
 def _answer(ranking: pd.DataFrame, errors: pd.DataFrame, n: int) -> str:
     first, second = ranking[ranking.target == TARGETS[0]].iloc[:2].itertuples()
-    steering = errors[(errors.target == TARGETS[0]) & (errors.encoder == NO_ENCODER)]
+    steering = errors[(errors.target == TARGETS[0]) & (errors.encoder == NO_ENCODER) & errors.probe.isin(BASELINES)]
     baselines = statistics.by_scene(steering, "rmse", ["probe"]).mean() if len(steering) else {}
     said = (
         f"{title(first.encoder)} tells the steering best: over {n} held-out drives the probe errs by {first.mean:.3f} "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,36 +43,37 @@ def dense_readout(
     seed: int = 0,
     resolution: int = 128,
     num_kept: int = 4,
+    frame: Callable[[Scene], int] = lambda scene: len(scene) // 2,
 ) -> Readout:
-    """One frame from the middle of each training scene is remembered, one of each test scene is read out.
+    """One `frame` of each training scene, by default the middle one, is remembered, one of each test scene is read out.
 
     Every encoder is asked about the part of the frame that it sees. `resolution`: of the class maps, pixels.
 
     Raises `LabelsMissing` for recorded scenes.
     """
-    known, asked = (torch.cat([_labels(scene, resolution) for scene in scenes]) for scenes in (train, test))
+    known, asked = (torch.cat([_labels(scene, frame, resolution) for scene in scenes]) for scenes in (train, test))
     names = [scene.name for scene in test]
     predicted = {NO_ENCODER: F.one_hot(known.long(), NUM_CLASSES).sum(0).argmax(-1).expand_as(asked)}
     rows = [_row(NO_ENCODER, predicted[NO_ENCODER], asked, names, seed)]
     for name, store in stores.items():
         encoder = store.codec
-        remembered, seen = (torch.cat([_features(store, scene) for scene in scenes]) for scenes in (train, test))
+        remembered, seen = (torch.cat([_features(store, scene, frame) for scene in scenes]) for scenes in (train, test))
         generator = torch.Generator().manual_seed(seed)
         memory = build_memory(remembered, encoder.visible(known), NUM_CLASSES, generator)
         truth = encoder.visible(asked)
         predicted[name] = read_out(memory, seen, tuple(truth.shape[-2:]), k=min(30, len(memory.keys)))
         rows.append(_row(name, predicted[name], truth, names, seed))
-    frames = torch.cat([load_frames(scene, [len(scene) // 2], resolution) for scene in test[:num_kept]])
+    frames = torch.cat([load_frames(scene, [frame(scene)], resolution) for scene in test[:num_kept]])
     kept = {name: _whole(maps[:num_kept], resolution) for name, maps in predicted.items()}
     return Readout(pd.DataFrame(rows), frames, asked[:num_kept], kept)
 
 
-def _labels(scene: Scene, resolution: int) -> Tensor:
-    return torch.from_numpy(load_semantic(scene, [len(scene) // 2], resolution))
+def _labels(scene: Scene, frame: Callable[[Scene], int], resolution: int) -> Tensor:
+    return torch.from_numpy(load_semantic(scene, [frame(scene)], resolution))
 
 
-def _features(store: EmbeddingStore, scene: Scene) -> Tensor:
-    return store.codec.features(store.inputs(scene, [len(scene) // 2])).cpu()
+def _features(store: EmbeddingStore, scene: Scene, frame: Callable[[Scene], int]) -> Tensor:
+    return store.codec.features(store.inputs(scene, [frame(scene)])).cpu()
 
 
 def _row(name: str, predicted: Tensor, truth: Tensor, scenes: Sequence[str], seed: int) -> dict[str, object]:

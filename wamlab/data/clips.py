@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,16 +28,21 @@ class Film:
         timestamps_s: (M,) float64, rising.
         image_paths: M files; empty where the frames are not images, which then are the scene's own.
         keyframes: (T,) where the scene's own frames are among them.
+        tokens: M of nuScenes' `sample_data`; empty for other datasets.
     """
 
     timestamps_s: np.ndarray
     image_paths: tuple[Path, ...]
     keyframes: np.ndarray
+    tokens: tuple[str, ...] = ()
 
     @property
     def rate_hz(self) -> float:
-        """Frames a second; 12 for a single frame."""
-        return float(1 / np.median(np.diff(self.timestamps_s))) if len(self.timestamps_s) > 1 else SWEEP_RATE_HZ
+        """Frames a second where it is filmed fastest, since there may be sweeps in some places only; 12 for a single frame."""
+        if len(self.timestamps_s) < 2:
+            return SWEEP_RATE_HZ
+        gaps_s = np.diff(self.timestamps_s)
+        return float(1 / np.median(gaps_s[gaps_s < 2 * np.quantile(gaps_s, 0.1)]))
 
     def clip(self, t: int, num_frames: int, rate_hz: float | None = None) -> np.ndarray:
         """(num_frames,) int64, the frames that make the clip of the scene's frame t; the last one is frame t itself.
@@ -54,6 +59,10 @@ class Film:
         moments_s = self.timestamps_s[present] - np.arange(num_frames - 1, -1, -1) / rate_hz
         return np.minimum(nearest(self.timestamps_s, moments_s), present)
 
+    def is_whole(self, t: int, num_frames: int) -> bool:
+        """Whether the clip of the scene's frame t, at the film's rate, shows no frame twice."""
+        return len(np.unique(self.clip(t, num_frames))) == num_frames
+
 
 def film_of(dataset: Dataset, scene: Scene) -> Film:
     """The film of a scene. Sweeps that are not on disk are left out; without any, it is the scene's own frames."""
@@ -65,17 +74,23 @@ def film_of(dataset: Dataset, scene: Scene) -> Film:
     sample = nusc.get("sample", record["first_sample_token"])
     shots = [nusc.get("sample_data", token) for token in sample["data"].values()]
     shot = next(shot for shot in shots if dataset.dataroot / shot["filename"] == scene.image_paths[0])
-    paths = {shot["timestamp"]: dataset.dataroot / shot["filename"]}
+    rows = {shot["timestamp"]: shot}
     for neighbour in ("prev", "next"):
         token = shot[neighbour]
         while token:
             other = nusc.get("sample_data", token)
-            paths[other["timestamp"]] = dataset.dataroot / other["filename"]
+            rows[other["timestamp"]] = other
             token = other[neighbour]
+    paths = {time_us: dataset.dataroot / row["filename"] for time_us, row in rows.items()}
     kept = set(scene.image_paths)
     times_us = [time_us for time_us, path in sorted(paths.items()) if path in kept or path.is_file()]
     film_s = np.array(times_us, np.int64) / 1e6
-    return Film(film_s, tuple(paths[time_us] for time_us in times_us), nearest(film_s, scene.timestamps_s))
+    return Film(
+        film_s,
+        tuple(paths[time_us] for time_us in times_us),
+        nearest(film_s, scene.timestamps_s),
+        tuple(rows[time_us]["token"] for time_us in times_us),
+    )
 
 
 def load_clips(
@@ -85,11 +100,12 @@ def load_clips(
     resolution: int,
     num_frames: int = 16,
     rate_hz: float | None = None,
+    load: Callable[[Scene, Sequence[int], int], torch.Tensor] = load_frames,
 ) -> torch.Tensor:
-    """(N, num_frames, 3, R, R) uint8: the clips of frames of a scene (`Film.clip`), as `load_frames` reads them; raises as it does."""
+    """(N, num_frames, 3, R, R) uint8: the clips of frames of a scene (`Film.clip`), as `load` reads them; raises as it does."""
     clips = np.stack([film.clip(t, num_frames, rate_hz) for t in indices])
     needed, places = np.unique(clips, return_inverse=True)
-    return load_frames(filmed(scene, film), needed.tolist(), resolution)[torch.from_numpy(places.reshape(clips.shape))]
+    return load(filmed(scene, film), needed.tolist(), resolution)[torch.from_numpy(places.reshape(clips.shape))]
 
 
 def filmed(scene: Scene, film: Film) -> Scene:

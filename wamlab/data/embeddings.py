@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wamlab.config import digest
 from wamlab.data import Dataset
-from wamlab.data.clips import film_of, load_clips
+from wamlab.data.clips import film_of, filmed, load_clips
 from wamlab.data.frames import load_frames
 from wamlab.data.latents import LatentStore
-from wamlab.data.perturb import PERTURBATIONS, perturb
+from wamlab.data.lead import lead_boxes
+from wamlab.data.perturb import LEAD_VEHICLE, PERTURBATIONS, occlude_boxes, perturb
 from wamlab.errors import InvalidParameter, InvalidShape, UnknownName
+from wamlab.geometry import every_nth
 from wamlab.types import Encoder, Scene
-
-
-def every_nth(count: int, every: int) -> range:
-    """Which of `count` frames are taken: the last one, and every so many before it (those at the start have the least past)."""
-    return range((count - 1) % every, count, every)
 
 
 class EmbeddingStore(LatentStore):
@@ -42,23 +40,29 @@ class EmbeddingStore(LatentStore):
         dtype: torch.dtype = torch.float32,
         rate_hz: float | None = None,
         every: int = 1,
+        run: int = 1,
         perturbation: str = "none",
+        load: Callable[[Scene, Sequence[int], int], Tensor] = load_frames,
     ) -> None:
         """
         Args:
             resolution: of the frames as read; by default what the encoder wants, so that they are resized once.
             root: as for `LatentStore`, by default the same folder.
             rate_hz: frames a second in clips, by default as recorded (12 where there are sweeps, else 2).
-            every: embed only the frames of `every_nth`, so that a scene has fewer embeddings than frames.
-            perturbation: one of `PERTURBATIONS`, done to what the encoder sees; a scene's noise is the same each time.
+            every, run: embed only the frames of `every_nth`, so that a scene has fewer embeddings than frames.
+            perturbation: one of `PERTURBATIONS`, done to what the encoder sees (a scene's noise is the same each time), or `LEAD_VEHICLE`.
+            load: how frames are read, e.g. `wamlab.data.frames.remembering()` where other stores read the same ones.
 
-        Raises `InvalidShape`, `InvalidParameter` for `every`, `UnknownName` for the perturbation.
+        Raises `InvalidShape`, `InvalidParameter` for `every` and `run`, `UnknownName` for the perturbation.
         """
-        if every < 1:
-            raise InvalidParameter(f"every must be at least 1, not {every}")
-        if perturbation not in PERTURBATIONS:
-            raise UnknownName("perturbation", perturbation, PERTURBATIONS)
-        self.rate_hz, self.every, self.perturbation = rate_hz, every, perturbation
+        if not 1 <= run <= every:
+            raise InvalidParameter(
+                f"every must be at least 1, and run at least 1 and at most that, not {every} and {run}"
+            )
+        if perturbation not in (*PERTURBATIONS, LEAD_VEHICLE):
+            raise UnknownName("perturbation", perturbation, (*PERTURBATIONS, LEAD_VEHICLE))
+        self.rate_hz, self.every, self.run, self.perturbation = rate_hz, every, run, perturbation
+        self._load_frames = load
         super().__init__(dataset, encoder, resolution or encoder.resolution, root, dtype)
 
     def _check(self) -> None:
@@ -67,21 +71,38 @@ class EmbeddingStore(LatentStore):
 
     def _extra_key(self) -> tuple[Any, ...]:
         clips = ("clips", self.rate_hz) if self.codec.num_frames > 1 else ()
-        changed = (self.every, self.perturbation) != (1, "none")
-        return (*clips, self.every, self.perturbation) if changed else clips
+        changed = (self.every, self.run, self.perturbation) != (1, 1, "none")
+        return (*clips, self.every, self.run, self.perturbation) if changed else clips
+
+    def taken(self, scene: Scene) -> list[int]:
+        """The frames of a scene that are embedded."""
+        return every_nth(len(scene), self.every, self.run)
 
     def _indices(self, scene: Scene) -> Sequence[int]:
-        return every_nth(len(scene), self.every)
+        return self.taken(scene)
 
     def inputs(self, scene: Scene, indices: Sequence[int]) -> Tensor:
         """What the encoder sees of some frames, whatever `every` is: (N, 3, R, R) or clips (N, T, 3, R, R), uint8."""
+        if self.perturbation == LEAD_VEHICLE:
+            return self._without_lead(scene, indices)
         if self.codec.num_frames == 1:
-            frames = load_frames(scene, indices, self.resolution)
+            frames = self._load_frames(scene, indices, self.resolution)
         else:
             film = film_of(self.dataset, scene)
-            frames = load_clips(scene, film, indices, self.resolution, self.codec.num_frames, self.rate_hz)
+            size = self.codec.num_frames
+            frames = load_clips(scene, film, indices, self.resolution, size, self.rate_hz, self._load_frames)
         seed = int(digest(scene.name, list(indices), self.perturbation), 16) % 2**63
         return perturb(self.perturbation, frames, torch.Generator().manual_seed(seed))
+
+    def _without_lead(self, scene: Scene, indices: Sequence[int]) -> Tensor:
+        """As `inputs`, the vehicle ahead hidden in every frame."""
+        film, size = film_of(self.dataset, scene), self.codec.num_frames
+        shown = np.stack([film.clip(t, size, self.rate_hz) for t in indices])  # (N, T)
+        needed, places = np.unique(shown, return_inverse=True)
+        frames = self._load_frames(filmed(scene, film), needed.tolist(), self.resolution)
+        hidden = occlude_boxes(frames, lead_boxes(self.dataset, scene, film, needed, self.resolution))
+        clips = hidden[torch.from_numpy(places.reshape(shown.shape))]
+        return clips if size > 1 else clips[:, 0]
 
     def _encode_frames(self, scene: Scene, indices: Sequence[int]) -> Tensor:
         return self.codec.encode(self.inputs(scene, indices))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,6 +33,28 @@ def load_frames(scene: Scene, indices: Sequence[int], resolution: int) -> torch.
     except ImageDamaged as error:
         raise ImageDamaged(f"{scene.name}: {error}") from error
     return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
+
+
+def remembering(num_kept: int = 8) -> Callable[[Scene, Sequence[int], int], torch.Tensor]:
+    """A `load_frames` that keeps what it read last and gives that again: several encoders then see a scene for one decoding.
+
+    What it gives is shared, so not to be written to. Files that change meanwhile are not read again.
+    """
+    kept: OrderedDict[tuple, torch.Tensor] = OrderedDict()
+
+    def load(scene: Scene, indices: Sequence[int], resolution: int) -> torch.Tensor:
+        check_indices(scene, indices)
+        video = scene.video_path is not None
+        frames = scene.video_frames[list(indices)].tolist() if video else [scene.image_paths[i] for i in indices]
+        key = (scene.video_path, tuple(frames), resolution)
+        if key not in kept:
+            kept[key] = load_frames(scene, indices, resolution)
+        kept.move_to_end(key)
+        while len(kept) > num_kept:
+            kept.popitem(last=False)
+        return kept[key]
+
+    return load
 
 
 def check_indices(scene: Scene, indices: Sequence[int]) -> None:

@@ -127,7 +127,9 @@ def shuffle_order(clips: Tensor, generator: torch.Generator) -> Tensor:
     return flat[torch.arange(len(flat), device=clips.device)[:, None], order].reshape(clips.shape)
 
 
-#: Name -> f(frames, generator). The last is for clips.
+#: The perturbation that needs annotations: `wamlab.data.lead` says where the vehicle is, `occlude_boxes` hides it.
+LEAD_VEHICLE = "lead vehicle"
+#: Name -> f(frames, generator), of those that need nothing but frames. The last is for clips.
 PERTURBATIONS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "none": lambda frames, _: frames,
     "blur": lambda frames, _: blur(frames),

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SmallVJepa2:
-    """Sizes of the embedded instance: 1.1 M parameters, the predictor's 0.1 M among them; a clip has 8 × 8 × 8 patches."""
+    """Sizes of the embedded instance: 1.1 M parameters, the predictor's 0.1 M among them; a clip has 8 × 6 × 6 patches."""
 
-    image_size: int = 128
+    image_size: int = 96
     patch_size: int = 16
     num_frames: int = 16
     width: int = 128

@@ -23,8 +23,14 @@ from wamlab.world.primitives import SEMANTIC_COLOURS, Semantic
 
 #: Target -> the axis title, with the unit and an arrow towards better.
 TARGET_AXES = {"steering_rad": "steering error, of 6 rad ↓", "accel_mps2": "acceleration error, of 10 m/s² ↓"}
+#: The same for the share of the mean action's squared error that is explained.
+EXPLAINED_AXES = {"steering_rad": "steering explained ↑", "accel_mps2": "acceleration explained ↑"}
 #: Baseline -> what a figure calls it.
-BASELINES = {"mean action": "the mean action", "last action": "the action one frame before"}
+BASELINES = {
+    "mean action": "the mean action",
+    "last action": "the action one frame before",
+    "image shift": "the shift of the picture",
+}
 _NEUTRAL, _FAINT, _HOT = "#8a8a8a", "rgba(128,128,128,.08)", (255, 96, 32)
 
 
@@ -67,6 +73,42 @@ def seen_dots(temporal: pd.DataFrame, title: str = "") -> go.Figure:
         figure.update_xaxes(title_text=axis, rangemode="tozero", showgrid=True, row=1, col=column)
     n = int(temporal.n.max()) if len(temporal) else 0
     return _laid_out(figure, title, f"Mean over {n} held-out drives; 95 % bootstrap intervals over drives.", 320)
+
+
+def explained_dots(table: pd.DataFrame, title: str = "", probe: str = PAPER_PROBE) -> go.Figure:
+    """A panel for each target: how much of the mean action's squared error `probe` takes away, from `Study.explained`."""
+    figure = make_subplots(cols=len(EXPLAINED_AXES), shared_yaxes=True, horizontal_spacing=0.06)
+    blind = table.encoder == NO_ENCODER
+    shown = table.assign(key=np.where(blind, table.probe, table.encoder))[(table.probe == probe) | blind]
+    steering = shown[(shown.target == next(iter(EXPLAINED_AXES))) & (shown.encoder != NO_ENCODER)].sort_values("mean")
+    order = [key for key in BASELINES if key != "mean action"] + list(steering.key)
+    for column, (target, axis) in enumerate(EXPLAINED_AXES.items(), 1):
+        rows = shown[shown.target == target].set_index("key").reindex(order).dropna(subset="mean")
+        styles = [Style(_NEUTRAL, BASELINES[key]) if key in BASELINES else encoder_style(key) for key in rows.index]
+        _dots(figure, rows, styles, column)
+        figure.add_vline(x=0, line={"color": _NEUTRAL, "width": 1.5, "dash": "dot"}, row=1, col=column)
+        figure.update_xaxes(title_text=axis, tickformat=".0%", showgrid=True, row=1, col=column)
+    n = int(shown.n.max()) if len(shown) else 0
+    note = f"{n} held-out drives, 95 % bootstrap intervals over drives; dotted: the mean action; hollow: never trained."
+    return _laid_out(figure, title, note, 130 + 34 * len(order))
+
+
+def learning_lines(table: pd.DataFrame, title: str = "", target: str = "steering_rad") -> go.Figure:
+    """The same by the number of training drives, from `Study.learning`."""
+    figure = go.Figure()
+    for name, rows in table[table.target == target].groupby("encoder", sort=False):
+        style = encoder_style(name)
+        figure.add_scatter(
+            x=rows.drives, y=rows["mean"], mode="lines+markers", name=style.label, line={"color": style.color},
+            error_y={"array": rows.high - rows["mean"], "arrayminus": rows["mean"] - rows.low, "color": style.color, "thickness": 1},
+        )  # fmt: skip
+    figure.add_hline(y=0, line={"color": _NEUTRAL, "width": 1.5, "dash": "dot"})
+    figure.update_xaxes(title_text="training drives", type="log", tickvals=sorted(table.drives.unique()))
+    figure.update_yaxes(title_text=EXPLAINED_AXES[target], tickformat=".0%")
+    n = int(table.n.max()) if len(table) else 0
+    return _laid_out(
+        figure, title, f"{n} held-out drives; 95 % bootstrap intervals over drives; dotted: the mean action.", 380
+    )
 
 
 def age_of_attention(moments: pd.DataFrame, title: str = "") -> go.Figure:

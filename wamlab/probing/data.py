@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wamlab.data.embeddings import every_nth
 from wamlab.errors import InvalidAction, InvalidParameter, InvalidShape
+from wamlab.geometry import every_nth
 from wamlab.types import ACTIONS, Scene
 
 #: What a probe predicts.
@@ -69,7 +69,7 @@ class Probe(Protocol):
     def predict(self, data: Labelled) -> Tensor: ...
 
 
-def collect(scenes: Sequence[Scene], embeddings: Mapping[str, Tensor], every: int = 1) -> Labelled:
+def collect(scenes: Sequence[Scene], embeddings: Mapping[str, Tensor], every: int = 1, run: int = 1) -> Labelled:
     """The frames of some scenes whose action is known, with their embeddings: scene name -> (T, D), of the frames of `every_nth` alone.
 
     Raises `InvalidShape` where a scene has not one embedding a frame, `InvalidParameter` for a scene without, or no known action at all.
@@ -78,7 +78,7 @@ def collect(scenes: Sequence[Scene], embeddings: Mapping[str, Tensor], every: in
     for scene in scenes:
         if scene.name not in embeddings:
             raise InvalidParameter(f"no embeddings of {scene.name}: encode it first")
-        taken = every_nth(len(scene), every)
+        taken = every_nth(len(scene), every, run)
         if len(embeddings[scene.name]) != len(taken):
             each = "" if every == 1 else f", {len(taken)} of them taken,"
             raise InvalidShape(

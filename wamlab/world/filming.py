@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from wamlab.errors import InvalidParameter
+from wamlab.geometry import every_nth
 from wamlab.world import lidar
 from wamlab.world.annotation import annotate, pixel_share
 from wamlab.world.camera import Camera
@@ -19,6 +20,10 @@ from wamlab.world.simulation import KEYFRAME_STEPS, STEP_S, SceneSpec, State, Wo
 
 _BATCH = 8  # frames drawn at once
 _MAP_RESOLUTION_M = 0.2
+#: Frames of a clip at 12 Hz: what the paper's V-JEPA 2 reads.
+CLIP_FRAMES = 16
+#: Clips end at the last 3 of every 20 keyframes (`every_nth`): neighbours share sweeps, so that three need 23 where apart they need 39.
+CLIPS = (20, 3)
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Sensors:
     Attributes:
         cameras: the first is CAM_FRONT.
         sweeps: the cameras take 12 images a second instead of the two of the keyframes.
+        clips: (every, run): the front camera does so for the `CLIP_FRAMES` that end with a keyframe of `every_nth`; None: nowhere.
+            These sweeps have no labels.
         lidar: a pseudo-lidar, LIDAR_TOP, takes points at the keyframes (`wamlab.world.lidar`).
         depth: depth images are kept beside the semantic ones.
     """
@@ -36,8 +43,11 @@ class Sensors:
     sweeps: bool = False
     lidar: bool = False
     depth: bool = False
+    clips: tuple[int, int] | None = CLIPS
 
     def __post_init__(self) -> None:
+        if self.clips and not 1 <= self.clips[1] <= self.clips[0]:
+            raise InvalidParameter(f"clips must be (every, run) with 1 <= run <= every, not {self.clips}")
         names = [camera.name for camera in self.cameras]
         if not names or names[0] != "CAM_FRONT" or len(set(names)) < len(names):
             raise InvalidParameter(f"cameras must be different ones, CAM_FRONT the first of them, not {names}")
@@ -100,17 +110,18 @@ def _film(
     from wamlab.world.render import Renderer
 
     renderer, num_agents = Renderer(world, camera, device), len(world.agents)
-    last_keyframe = (len(log) - 1) // KEYFRAME_STEPS * KEYFRAME_STEPS
-    steps = np.arange(0, last_keyframe + 1, 1 if sensors.sweeps else KEYFRAME_STEPS)
+    steps = _steps(len(log), sensors, camera)
     shots, semantic, depth, seen = [], [], [], []
     for first in range(0, len(steps), _BATCH):
         batch = steps[first : first + _BATCH]
         drawn = renderer([log[k] for k in batch])
         shots += [jpeg(f) for f in drawn.rgb.permute(0, 2, 3, 1).cpu().numpy()]
-        semantic += [semantic_png(f) for f in drawn.semantic.cpu().numpy()]
+        keyframe = batch % KEYFRAME_STEPS == 0
+        labelled = keyframe | sensors.sweeps
+        semantic += [semantic_png(f) if k else b"" for f, k in zip(drawn.semantic.cpu().numpy(), labelled, strict=True)]
         if sensors.depth:
-            depth += [depth_png(f) for f in drawn.depth_m.cpu().numpy()]
-        instance = drawn.instance.cpu().numpy()[batch % KEYFRAME_STEPS == 0]
+            depth += [depth_png(f) if k else b"" for f, k in zip(drawn.depth_m.cpu().numpy(), labelled, strict=True)]
+        instance = drawn.instance.cpu().numpy()[keyframe]
         seen += [np.bincount(i.ravel(), minlength=num_agents + 1)[1:] for i in instance]
     film = Film(
         channel=camera.name,
@@ -124,6 +135,18 @@ def _film(
         labels={"semantic": tuple(semantic)} | ({"depth": tuple(depth)} if sensors.depth else {}),
     )
     return film, np.array(seen)
+
+
+def _steps(num_steps: int, sensors: Sensors, camera: Camera) -> np.ndarray:
+    """The steps of the log at which a camera takes an image: the keyframes, and what `sweeps` and `clips` add."""
+    keyframes = np.arange(0, num_steps, KEYFRAME_STEPS)
+    if sensors.sweeps:
+        return np.arange(keyframes[-1] + 1)
+    if not sensors.clips or camera != sensors.cameras[0]:
+        return keyframes
+    ends = keyframes[every_nth(len(keyframes), *sensors.clips)]
+    swept = (ends[:, None] - np.arange(CLIP_FRAMES)).ravel()
+    return np.union1d(keyframes, swept[swept >= 0])
 
 
 def _can_bus(log: list[State], times_us: np.ndarray) -> CanBus:

@@ -144,7 +144,8 @@ def _shots(recording: Recording) -> Iterator[tuple[str, bytes]]:
             path = file_name(recording.name, film, i, keyframe[i])
             yield path, content
             for kind, images in film.labels.items():
-                yield f"labels/{kind}/{film.channel}/{Path(path).stem}.png", images[i]
+                if images[i]:
+                    yield f"labels/{kind}/{film.channel}/{Path(path).stem}.png", images[i]
 
 
 def _check(recording: Recording) -> None:

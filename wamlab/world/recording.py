@@ -65,7 +65,7 @@ class Film:
         timestamps_us: (S,) int64. ego_pose: (S, 3) as in `Recording`.
         shots: S files' contents: JPEG images, or points (P, 5) float32: x, y, z, intensity, ring.
         intrinsics: (3, 3); None for a lidar. size: (width, height) in pixels, (0, 0) for a lidar.
-        labels: kind -> S PNG files' contents, e.g. "semantic" (class ids), "depth" (centimetres).
+        labels: kind -> S PNG files' contents, e.g. "semantic" (class ids), "depth" (centimetres); empty for a sweep without.
     """
 
     channel: str

@@ -30,7 +30,7 @@ class Batch:
 
 
 class Frames(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """Every frame of some scenes, or the clip that ends with it, decoded once; an item is (T, 3, S, S) uint8 and its labels (K,).
+    """Every frame of some scenes, or every clip that shows no frame twice, decoded once; an item is (T, 3, S, S) uint8 and its labels (K,).
 
     Items go through the scenes side by side: the first frame of each, the second of each, … So a few neighbours are of many scenes.
     `pace` says in words how fast clips are; it is empty for frames.
@@ -49,17 +49,20 @@ class Frames(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         self.pace, count = "", 0
         frames, clips, known, times = [], [], [], []
         for scene in scenes:
-            wanted, source = np.arange(len(scene))[:, None], scene
+            ends = np.arange(len(scene))
+            wanted, source = ends[:, None], scene
             if num_frames > 1:
                 film = film_of(dataset, scene)
-                wanted = np.stack([film.clip(t, num_frames) for t in range(len(scene))])
+                whole = [t for t in range(len(scene)) if film.is_whole(t, num_frames)]
+                ends = np.array(whole or range(len(scene)))
+                wanted = np.stack([film.clip(t, num_frames) for t in ends])
                 source = filmed(scene, film)
                 self.pace = f"{film.rate_hz:.0f} frames a second (a clip spans {num_frames / film.rate_hz:.1f} s), "
             needed, places = np.unique(wanted, return_inverse=True)
-            known.append(labels(scene))
+            known.append(labels(scene)[ends])
             frames.append(load_frames(source, needed.tolist(), resolution))
             clips.append(torch.from_numpy(places.reshape(wanted.shape)) + count)
-            times.append(torch.arange(len(scene)))
+            times.append(torch.arange(len(ends)))
             count += len(needed)
         order = torch.cat(times).argsort(stable=True)
         self.frames, self.clips, self.labels = torch.cat(frames), torch.cat(clips)[order], torch.cat(known)[order]

@@ -1,0 +1,70 @@
+"""A second view of the probes' errors, ours: which share of the mean action's squared error they explain, and how it grows with data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from wamlab import statistics
+from wamlab.analysis.encoders import NO_ENCODER, PAPER_PROBE
+from wamlab.probing import BASELINES, TARGETS, collect, fit_mlp, scene_rmse
+from wamlab.types import Scene
+
+MEAN = "mean action"
+#: Of the training drives, for `learning`.
+SHARES = (0.125, 0.25, 0.5, 1.0)
+
+
+def explained(errors: pd.DataFrame, rng: np.random.Generator, num_resamples: int = 1000) -> pd.DataFrame:
+    """target, encoder, probe, mean, low, high, n: the share of the mean action's squared error that a probe takes away.
+
+    1 - (squared error) / (squared error of always saying the mean action), each averaged over seeds and scenes before dividing, the
+    interval over scenes. 0 is as good as not looking, 1 perfect. The paper's mean over scenes of the root rewards probes that say nothing:
+    most drives are straight, and the few turns, where there is something to tell, are one scene each like all the others.
+
+    `errors` as `probe_encoders` gives them, the baseline of the mean action among them.
+    """
+    squares = errors.assign(square=errors.rmse**2)
+    parts = []
+    for target in TARGETS:
+        wide = statistics.by_scene(squares[squares.target == target], "square", ["encoder", "probe"])
+        own, reference = wide.to_numpy(), wide[NO_ENCODER, MEAN].to_numpy()[:, None]
+        weights = statistics.resample_weights(len(wide), rng, num_resamples)
+        low, high = np.quantile(1 - (weights @ own) / (weights @ reference), [0.025, 0.975], axis=0)
+        table = wide.columns.to_frame(index=False).assign(target=target, mean=1 - own.mean(0) / reference.mean())
+        parts.append(table.assign(low=low, high=high, n=len(wide)))
+    found = pd.concat(parts, ignore_index=True)
+    return found[["target", "encoder", "probe", "mean", "low", "high", "n"]]
+
+
+def learning(
+    embeddings: Mapping[str, Mapping[str, Tensor]],
+    splits: Mapping[str, Sequence[Scene]],
+    rng: np.random.Generator,
+    every: int = 1,
+    run: int = 1,
+    shares: Sequence[float] = SHARES,
+) -> pd.DataFrame:
+    """target, encoder, drives, mean, low, high, n: `explained` by the paper's probe when it learns from some of the training drives only.
+
+    Those drives are evenly spaced. The reference is the mean action of all of them, whatever the share. Were the curves flat, more drives
+    would not help; where they still rise, the errors say as much of the number of drives as of the encoder.
+    """
+    train, test = splits["train"], splits["test"]
+    tables = []
+    for share in shares:
+        count = max(1, round(share * len(train)))
+        some = [train[i] for i in np.linspace(0, len(train) - 1, count).round().astype(int)]
+        errors = []
+        for name, of_scene in embeddings.items():
+            data, whole = collect(test, of_scene, every, run), collect(train, of_scene, every, run)
+            probe, blind = fit_mlp(collect(some, of_scene, every, run)), BASELINES[MEAN](whole)
+            for encoder, label, fitted in ((name, PAPER_PROBE, probe), (NO_ENCODER, MEAN, blind)):
+                labels = {"encoder": encoder, "probe": label}
+                errors.append(scene_rmse(fitted.predict(data), data, fitted.seeds, "published", **labels))
+        found = explained(pd.concat(errors, ignore_index=True), rng)
+        tables.append(found[found.encoder != NO_ENCODER].drop(columns="probe").assign(drives=count))
+    return pd.concat(tables, ignore_index=True)[["target", "encoder", "drives", "mean", "low", "high", "n"]]
