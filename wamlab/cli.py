@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,9 @@ app.add_typer(data_app, name="data")
 
 Preset = Annotated[str | None, typer.Option(help="Sizes and budgets: smoke, quick or paper.")]
 Dataset = Annotated[str | None, typer.Option(help="synthetic, nuscenes, or a path.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Notebooks at a time; they share the cores.")]
+Kernel = Annotated[str | None, typer.Option(help="Another kernel than the one a notebook names.")]
+Gateway = Annotated[str, typer.Option(metavar="URL", help="A Jupyter kernel gateway that runs the kernels.")]
 Seconds = Annotated[float | None, typer.Option(min=0.1, help="Longest time one cell may take, in seconds.")]
 
 
@@ -94,26 +98,39 @@ def run(
     ] = None,
     preset: Preset = None,
     dataset: Dataset = None,
+    jobs: Jobs = 1,
     timeout: Seconds = None,
+    kernel: Kernel = None,
+    gateway: Gateway = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what completed before; go on with what was cut short.")
+    ] = False,
 ) -> None:
     """Run notebooks headless, each into a run folder with its page."""
+    from wamlab.notebooks.job import Settings
     from wamlab.notebooks.report import run_notebooks
 
     given = dict(_pair(item) for item in parameter or [])
     given |= {k: v for k, v in (("preset", preset), ("dataset", dataset)) if v is not None}
-    raise typer.Exit(0 if run_notebooks(notebooks, given, timeout_s=timeout) else 1)
+    good = run_notebooks(notebooks, given, Settings(timeout, kernel, gateway, resume), jobs)
+    raise typer.Exit(0 if good else 1)
 
 
 @app.command()
 def report(
     preset: Annotated[str, typer.Option(help="Sizes and budgets: smoke, quick or paper.")] = "quick",
     dataset: Annotated[str, typer.Option(help="synthetic, nuscenes, or a path.")] = "synthetic",
+    jobs: Jobs = 2,
     timeout: Seconds = None,
+    kernel: Kernel = None,
+    gateway: Gateway = "",
 ) -> None:
     """Run every notebook that changed, export the pages, write reports/index.html."""
+    from wamlab.notebooks.job import Settings
     from wamlab.notebooks.report import report_all
 
-    raise typer.Exit(0 if report_all({"preset": preset, "dataset": dataset}, timeout_s=timeout) else 1)
+    good = report_all({"preset": preset, "dataset": dataset}, Settings(timeout, kernel, gateway), jobs)
+    raise typer.Exit(0 if good else 1)
 
 
 @app.command()
@@ -172,6 +189,7 @@ def main() -> None:
     """The `wamlab` command: a mistake of the user's is one line and status 2, an interrupt is status 130."""
     # waiting threads sleep instead of spinning: on a busy machine a training step is several times faster (read when torch loads)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         status = app(args=_join_pairs(sys.argv[1:]), prog_name="wamlab", standalone_mode=False)
     except WamlabError as error:

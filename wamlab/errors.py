@@ -70,3 +70,11 @@ class WeightsMissing(WamlabError):
 
 class WriteFailed(WamlabError):
     """A file could not be written, e.g. because the disk is full; what was there before is still there."""
+
+
+class GatewayUnreachable(WamlabError):
+    """No Jupyter kernel gateway answers at the address."""
+
+
+class BrowserMissing(WamlabError):
+    """Something needs Chromium, which is not there."""

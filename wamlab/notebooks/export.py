@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
 import shlex
@@ -20,15 +21,15 @@ from nbconvert.filters.highlight import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from wamlab import runs
+from wamlab.files import write_file
 from wamlab.notebooks import offline
-from wamlab.notebooks.execute import title_of
+from wamlab.notebooks.collect import IMAGES, PLOTLY_MIME
+from wamlab.notebooks.job import headline, title_of
 from wamlab.notebooks.show import ANSWER_MIME, METRICS_MIME
 
 HERE = Path(__file__).parent
-PLOTLY_MIME = "application/vnd.plotly.v1+json"
 #: A widget's shared scripts and styles stand between these marks; a page keeps the first copy of each.
 _ASSET = re.compile(r"<!--asset:([\w-]+)-->.*?<!--/asset-->", re.S)
-_IMAGES = ("image/svg+xml", "image/png", "image/jpeg", "image/webp")
 
 
 @dataclass
@@ -55,11 +56,10 @@ class Page:
     path: Path
     question: str
     answer: Markup
-    status: str
-    message: str
-    date: str
-    parameters: Mapping[str, Any]
     thumbnail: Markup
+    status: Mapping[str, Any]
+    config: Mapping[str, Any]
+    run: runs.RunFolder | None = None
 
 
 class OfflineExporter(Exporter):
@@ -105,26 +105,21 @@ def export(notebook: Path, target: Path, run: runs.RunFolder | None = None, inde
         run: where the provenance comes from.
         index: relative address of the index page, linked at the top; '' for a page that stands alone.
     """
-    about = {part: run.read(part) for part in ("config", "environment", "status")} if run else {}
+    about = {part: run.read(part) for part in ("config", "environment")} | {"status": run.about} if run else {}
     name = Path(about.get("config", {}).get("notebook") or notebook.name).stem
-    nb = nbformat.read(notebook, as_version=4)
-    resources = {"metadata": {"name": name, "path": str(notebook.parent)}, "run": about, "index": index}
+    page = write_page(nbformat.read(notebook, as_version=4), target, name, about, index, str(notebook.parent))
+    return dataclasses.replace(page, run=run)
+
+
+def write_page(
+    nb: Any, target: Path, name: str, about: Mapping[str, Any] | None = None, index: str = "", folder: str = ""
+) -> Page:
+    """Write the page of a notebook in memory; `about` it: config, environment and status, as in a run folder."""
+    about = about or {}
+    resources = {"metadata": {"name": name, "path": folder}, "run": about, "index": index}
     text, resources = OfflineExporter().from_notebook_node(nb, resources)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_suffix(".part")
-    aside.write_text(text, "utf-8")
-    aside.replace(target)
-    status = about.get("status", {})
-    return Page(
-        target,
-        resources["page"]["question"],
-        resources["page"]["answer"],
-        status.get("status", "unknown"),
-        status.get("message", ""),
-        status.get("time", ""),
-        about.get("config", {}).get("parameters", {}),
-        resources["page"]["thumbnail"],
-    )
+    write_file(target, text)
+    return Page(target, **resources["page"], status=about.get("status", {}), config=about.get("config", {}))
 
 
 @cache
@@ -165,9 +160,9 @@ class _Reader:
 
     def _prose(self, cell: Any) -> None:
         source = cell.source
-        if not self.question and (match := re.match(r"\s*#\s+(.+)", source)):
-            self.question = re.sub(r"[*_`]", "", match[1]).strip()
-            self.lead = self._markdown(source[match.end() :], cell.get("attachments", {}))
+        if not self.question and (found := headline(source)):
+            self.question = found[0]
+            self.lead = self._markdown(found[1], cell.get("attachments", {}))
         else:
             self.blocks.append(Block(prose=self._markdown(source, cell.get("attachments", {}))))
 
@@ -195,7 +190,7 @@ class _Reader:
             return
         if METRICS_MIME in data:
             return  # for the run folder, not for reading
-        image = next((m for m in _IMAGES if m in data), "")
+        image = next((m for m in IMAGES if m in data), "")
         if image and not self.thumbnail and image != "image/svg+xml":
             self.thumbnail = _small_image(data[image])
         if PLOTLY_MIME in data:

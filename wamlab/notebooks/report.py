@@ -2,84 +2,63 @@
 
 from __future__ import annotations
 
-import os
-import sys
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wamlab import runs
 from wamlab.config import project_root, reports_dir
 from wamlab.errors import UnknownName
 from wamlab.notebooks import parameters
-from wamlab.notebooks.execute import SHARED, Outcome, execute, find_notebook, read_notebook
+from wamlab.notebooks.console import Console, short
+from wamlab.notebooks.execute import Outcome
+from wamlab.notebooks.export import Page, export
+from wamlab.notebooks.index import write_index
+from wamlab.notebooks.job import Settings, find_notebook, prepare, read_notebook
+from wamlab.notebooks.pool import run_jobs
+
+#: Parameters that most notebooks share; `wamlab report` passes them to those that declare them.
+SHARED = ("preset", "dataset")
 
 
-def run_notebooks(names: Iterable[str], given: Mapping[str, Any], timeout_s: float | None = None) -> bool:
-    """Run each notebook into a run folder with its page; False if any of them failed. All parameters are checked before the first runs."""
-    from wamlab.notebooks.export import export
-
-    paths = [find_notebook(name) for name in names]
-    for path in paths:
-        parameters.check(read_notebook(path), path.name, given)
-    good = True
-    for path in paths:
-        outcome = execute(path, given, timeout_s=timeout_s, progress=show_progress)
-        page = outcome.run.path / "page.html"
-        if outcome.run.notebook.is_file():
-            export(outcome.run.notebook, page, outcome.run)
-        _say(outcome, page)
+def run_notebooks(
+    names: Iterable[str], given: Mapping[str, Any], settings: Settings | None = None, workers: int = 1
+) -> bool:
+    """Run each notebook into a run folder with its page; False if any of them failed. All is checked before the first one runs."""
+    settings = settings or Settings()
+    jobs = [prepare(find_notebook(name), given, settings) for name in names]
+    console, good = Console(), True
+    for outcome in run_jobs(jobs, settings, workers, console.progress):
+        page = _page(outcome, outcome.run.path / "page.html")
+        console.ended(outcome, page and page.path)
         good &= outcome.ok
     return good
 
 
-def report_all(shared: Mapping[str, Any], timeout_s: float | None = None) -> bool:
+def report_all(shared: Mapping[str, Any], settings: Settings | None = None, workers: int = 2) -> bool:
     """Run the notebooks that changed, export every page into reports/ and write its index; False if any notebook failed."""
-    from wamlab.notebooks.export import export
-    from wamlab.notebooks.index import write_index
-
+    settings = dataclasses.replace(settings or Settings(), resume=True)
     notebooks = sorted((project_root() / "notebooks").glob("*.ipynb"))
     if not notebooks:
         raise UnknownName("project folder", Path.cwd().name, ["a folder with pyproject.toml and notebooks/*.ipynb"])
-    pages, good = [], True
+    jobs = []
     for path in notebooks:
         known = parameters.declared(read_notebook(path), path.name)
-        given = {name: shared[name] for name in SHARED if name in shared and name in known}
-        outcome = execute(path, given, timeout_s=timeout_s, reuse=True, progress=show_progress)
-        target = reports_dir() / f"{path.stem}.html"
-        if outcome.run.notebook.is_file():
-            pages.append(export(outcome.run.notebook, target, outcome.run, index="index.html"))
-        _say(outcome, target)
+        jobs.append(prepare(path, {n: shared[n] for n in SHARED if n in shared and n in known}, settings))
+    console, pages, good = Console(), {}, True
+    for outcome in run_jobs(jobs, settings, workers, console.progress):
+        page = _page(outcome, reports_dir() / f"{outcome.job.path.stem}.html", index="index.html")
+        console.ended(outcome, page and page.path)
+        if page:
+            pages[outcome.job.path] = page
         good &= outcome.ok
-    index = write_index(pages, reports_dir() / "index.html")
-    print(f"{len(pages)} pages: {_short(index)}")
+    listed = [pages[path] for path in notebooks if path in pages]
+    index = write_index(listed, reports_dir() / "index.html", runs.every())
+    print(f"{len(pages)} pages: {short(index)}")
     return good
 
 
-def show_progress(notebook: str, cell: int, cells: int, doing: str) -> None:
-    """`05_video_rollouts  7/12  Roll out every model`: one line rewritten on a terminal, one line a cell elsewhere."""
-    line = f"{notebook}  {cell}/{cells}  {doing}"
-    if sys.stdout.isatty():
-        width = os.get_terminal_size().columns if sys.stdout.isatty() else 80
-        print(f"\r\x1b[2K{line[: width - 1]}", end="", flush=True)
-    else:
-        print(line, flush=True)
-
-
-def _say(outcome: Outcome, page: Path) -> None:
-    start = "\r\x1b[2K" if sys.stdout.isatty() else ""
-    if outcome.reused:
-        print(
-            f"{start}{outcome.notebook.stem}  unchanged, reusing the run of {outcome.run.read('status').get('time', '?')}"
-        )
-    elif outcome.ok:
-        print(f"{start}{outcome.notebook.stem}  done in {outcome.seconds:.0f} s  {_short(page)}")
-    else:
-        print(f"{start}wamlab: {outcome.notebook.stem} {outcome.status}: {outcome.message}", file=sys.stderr)
-        print(f"{outcome.notebook.stem}  {outcome.status}  {_short(page)}")
-
-
-def _short(path: Path) -> str:
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+def _page(outcome: Outcome, target: Path, index: str = "") -> Page | None:
+    """The page of a run, None where nothing was executed."""
+    return export(outcome.run.notebook, target, outcome.run, index) if outcome.run.notebook.is_file() else None

@@ -21,6 +21,19 @@ from wamlab.types import Finding
 ANSWER_MIME = "application/vnd.wamlab.answer+json"
 FINDINGS_MIME = "application/vnd.wamlab.findings+json"
 METRICS_MIME = "application/vnd.wamlab.metrics+json"
+TABLE_MIME = "application/vnd.wamlab.table+json"
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext wamlab.notebooks.show`, as the runner does: every DataFrame that is displayed brings all its values for the run folder."""
+    formatter = shell.display_formatter.mimebundle_formatter
+    for module in ("pandas.core.frame", "pandas"):  # where pandas 2 and pandas 3 say that it lives
+        formatter.for_type_by_name(module, "DataFrame", _table)
+
+
+def _table(frame: Any, **_: Any) -> dict[str, Any]:
+    plain = list(frame.index) == list(range(len(frame)))
+    return {TABLE_MIME: {"csv": frame.to_csv(index=not plain)}}
 
 
 @dataclass(frozen=True)

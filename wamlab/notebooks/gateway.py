@@ -1,0 +1,36 @@
+"""Kernels here or on another machine: which there are, and how they are reached through Jupyter's own gateway client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wamlab.errors import GatewayUnreachable
+
+
+def kernels(url: str = "") -> list[str]:
+    """The names of the kernels of this machine, or of the gateway at `url`. Raises `GatewayUnreachable`."""
+    if not url:
+        from jupyter_client.kernelspec import KernelSpecManager
+
+        return sorted(KernelSpecManager().find_kernel_specs())
+    import json
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/api/kernelspecs", timeout=10) as reply:
+            return sorted(json.load(reply)["kernelspecs"])
+    except (OSError, ValueError, KeyError) as error:
+        raise GatewayUnreachable(
+            f"no kernel gateway answers at {url} ({error}); start one there with: jupyter kernelgateway --ip=0.0.0.0"
+        ) from None
+
+
+def manager(url: str = "") -> dict[str, Any]:
+    """What nbclient must be told so that its kernel is one of the gateway at `url`; {} for this machine."""
+    if not url:
+        return {}
+    from jupyter_server.gateway.gateway_client import GatewayClient
+    from jupyter_server.gateway.managers import GatewayKernelManager
+
+    GatewayClient.instance().url = url
+    return {"kernel_manager_class": GatewayKernelManager}
