@@ -110,9 +110,35 @@ def run(
     from wamlab.notebooks.job import Settings
     from wamlab.notebooks.report import run_notebooks
 
-    given = dict(_pair(item) for item in parameter or [])
-    given |= {k: v for k, v in (("preset", preset), ("dataset", dataset)) if v is not None}
+    given = _given(parameter, preset, dataset)
     good = run_notebooks(notebooks, given, Settings(timeout, kernel, gateway, resume), jobs)
+    raise typer.Exit(0 if good else 1)
+
+
+@app.command()
+def sweep(
+    notebook: Annotated[str, typer.Argument(help="A path, name or number (05).")],
+    over: Annotated[list[str], typer.Option("--over", metavar="NAME=A,B,…", help="A parameter and its values.")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="The same at every point.")
+    ] = None,
+    preset: Preset = None,
+    dataset: Dataset = None,
+    jobs: Jobs = 1,
+    engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster (the extra wamlab[ray]).")] = "local",
+    timeout: Seconds = None,
+    kernel: Kernel = None,
+    gateway: Gateway = "",
+) -> None:
+    """Run a notebook over a grid of parameters; one table and one page. An interrupted sweep goes on when repeated."""
+    from wamlab.notebooks import sweep as sweeps
+    from wamlab.notebooks.job import Settings
+
+    if engine not in sweeps.ENGINES:
+        raise UnknownName("engine", engine, sweeps.ENGINES)
+    grid = {name: [v for v in values.split(",") if v] for name, values in map(_pair, over)}
+    given = _given(parameter, preset, dataset)
+    good = sweeps.sweep(notebook, grid, given, Settings(timeout, kernel, gateway), jobs, engine)
     raise typer.Exit(0 if good else 1)
 
 
@@ -124,13 +150,38 @@ def report(
     timeout: Seconds = None,
     kernel: Kernel = None,
     gateway: Gateway = "",
+    pdf: Annotated[bool, typer.Option("--pdf", help="Each page as a PDF, too; needs Chromium.")] = False,
 ) -> None:
     """Run every notebook that changed, export the pages, write reports/index.html."""
     from wamlab.notebooks.job import Settings
     from wamlab.notebooks.report import report_all
 
-    good = report_all({"preset": preset, "dataset": dataset}, Settings(timeout, kernel, gateway), jobs)
-    raise typer.Exit(0 if good else 1)
+    shared = {"preset": preset, "dataset": dataset}
+    raise typer.Exit(0 if report_all(shared, Settings(timeout, kernel, gateway), jobs, pdf) else 1)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN…", help="Folders, or 05/20261231: the newest so named.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write it [default: a name of its own in reports/].")
+    ] = None,
+) -> None:
+    """Write one page with what differs between runs."""
+    from wamlab.notebooks.compare import compare as write
+    from wamlab.notebooks.console import short
+
+    print(short(write(runs, out).path))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is here, and what each missing thing would enable."""
+    from wamlab.doctor import describe
+
+    describe()
 
 
 @app.command()
@@ -158,6 +209,11 @@ def lab(port: Annotated[int, typer.Option(min=1, max=65535, help="Where to liste
     folder = project_root() / "notebooks"
     command = [jupyter, f"--port={port}", "--ServerApp.port_retries=0", f"--notebook-dir={folder}", *root]
     raise typer.Exit(subprocess.run(command).returncode)
+
+
+def _given(parameter: list[str] | None, preset: str | None, dataset: str | None) -> dict[str, str]:
+    shared = {k: v for k, v in (("preset", preset), ("dataset", dataset)) if v is not None}
+    return dict(_pair(item) for item in parameter or []) | shared
 
 
 def _pair(item: str) -> tuple[str, str]:

@@ -32,6 +32,11 @@ HERE = Path(__file__).parent
 _ASSET = re.compile(r"<!--asset:([\w-]+)-->.*?<!--/asset-->", re.S)
 
 
+def is_widget(data: Mapping[str, Any]) -> bool:
+    """Whether a MIME bundle is a widget's still form."""
+    return bool(_ASSET.search(data.get("text/html", "")))
+
+
 @dataclass
 class Block:
     """A piece of a page: prose, or what code displayed with the code (and its log) behind it."""

@@ -14,10 +14,14 @@ def kernels(url: str = "") -> list[str]:
 
         return sorted(KernelSpecManager().find_kernel_specs())
     import json
+    import os
     import urllib.request
 
+    token = os.environ.get("JUPYTER_GATEWAY_AUTH_TOKEN")  # Jupyter's own variable, which its client reads, too
+    headers = {"Authorization": f"token {token}"} if token else {}
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/api/kernelspecs", timeout=10) as reply:
+        request = urllib.request.Request(f"{url.rstrip('/')}/api/kernelspecs", headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as reply:
             return sorted(json.load(reply)["kernelspecs"])
     except (OSError, ValueError, KeyError) as error:
         raise GatewayUnreachable(
@@ -30,7 +34,8 @@ def manager(url: str = "") -> dict[str, Any]:
     if not url:
         return {}
     from jupyter_server.gateway.gateway_client import GatewayClient
-    from jupyter_server.gateway.managers import GatewayKernelManager
 
-    GatewayClient.instance().url = url
-    return {"kernel_manager_class": GatewayKernelManager}
+    from wamlab.notebooks.remote import RemoteManager
+
+    GatewayClient.instance().url = url.rstrip("/")
+    return {"kernel_manager_class": RemoteManager}

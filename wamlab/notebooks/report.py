@@ -11,6 +11,7 @@ from wamlab import runs
 from wamlab.config import project_root, reports_dir
 from wamlab.errors import UnknownName
 from wamlab.notebooks import parameters
+from wamlab.notebooks.browser import print_pdf, require_browser
 from wamlab.notebooks.console import Console, short
 from wamlab.notebooks.execute import Outcome
 from wamlab.notebooks.export import Page, export
@@ -36,8 +37,15 @@ def run_notebooks(
     return good
 
 
-def report_all(shared: Mapping[str, Any], settings: Settings | None = None, workers: int = 2) -> bool:
-    """Run the notebooks that changed, export every page into reports/ and write its index; False if any notebook failed."""
+def report_all(
+    shared: Mapping[str, Any], settings: Settings | None = None, workers: int = 2, pdf: bool = False
+) -> bool:
+    """Run the notebooks that changed, export every page into reports/ and write its index; False if any notebook failed.
+
+    Raises what `prepare` raises, and `BrowserMissing` where PDFs are wanted, before anything runs.
+    """
+    if pdf:
+        require_browser()
     settings = dataclasses.replace(settings or Settings(), resume=True)
     notebooks = sorted((project_root() / "notebooks").glob("*.ipynb"))
     if not notebooks:
@@ -50,6 +58,8 @@ def report_all(shared: Mapping[str, Any], settings: Settings | None = None, work
     for outcome in run_jobs(jobs, settings, workers, console.progress):
         page = _page(outcome, reports_dir() / f"{outcome.job.path.stem}.html", index="index.html")
         console.ended(outcome, page and page.path)
+        if page and pdf:
+            print_pdf(page.path)
         if page:
             pages[outcome.job.path] = page
         good &= outcome.ok

@@ -9,7 +9,7 @@ import base64
 import dataclasses
 import html
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,14 +52,20 @@ class Answer:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Named numbers for the run folder; shows as a small list."""
+    """Named numbers for the run folder, each alone or with its interval, (value, low, high); shows as a small list."""
 
-    values: Mapping[str, float]
+    values: Mapping[str, float | tuple[float, float, float]]
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        lines = [f"{name}: {value:.4g}" for name, value in self.values.items()]
-        plain = {k: (v if math.isfinite(v) else None) for k, v in self.values.items()}
-        return {"text/plain": "\n".join(lines), METRICS_MIME: plain}
+        lines = [f"{name}: {number(value)}" for name, value in self.values.items()]
+        return {"text/plain": "\n".join(lines), METRICS_MIME: {k: _plain(v) for k, v in self.values.items()}}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON: null for what is not finite."""
+    if isinstance(value, Sequence):
+        return [_plain(v) for v in value]
+    return float(value) if math.isfinite(value) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +111,12 @@ class Findings(tuple):
 
 def measured(f: Finding) -> str:
     """`0.21 [0.18, 0.24] dB`"""
-    unit = f" {f.unit}" if f.unit else ""
-    return f"{_number(f.measured)} [{_number(f.interval[0])}, {_number(f.interval[1])}]{unit}"
+    return number((f.measured, *f.interval)) + (f" {f.unit}" if f.unit else "")
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−") if math.isfinite(value) else "n/a"
+def number(value: Any) -> str:
+    """`0.21`, or `0.21 [0.18, 0.24]` of a value with its interval; what is not finite is n/a."""
+    if isinstance(value, Sequence):
+        middle, low, high = map(number, value)
+        return f"{middle} [{low}, {high}]"
+    return f"{value:.3g}".replace("-", "−") if value is not None and math.isfinite(value) else "n/a"
