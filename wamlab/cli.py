@@ -185,8 +185,10 @@ def doctor() -> None:
 
 
 @app.command()
-def lab(port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8888) -> None:
-    """Open JupyterLab on the notebooks."""
+def lab(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8888, gateway: Gateway = ""
+) -> None:
+    """Open JupyterLab on the notebooks, with kernels here or on another machine."""
     import shutil
     import socket
     import subprocess
@@ -205,9 +207,14 @@ def lab(port: Annotated[int, typer.Option(min=1, max=65535, help="Where to liste
     jupyter = str(beside) if beside.exists() else shutil.which("jupyter-lab")
     if not jupyter:
         raise WamlabError("jupyter-lab is not installed; run: pip install jupyterlab")
+    if gateway:
+        from wamlab.notebooks.gateway import kernels
+
+        kernels(gateway)  # raises where none answers
     root = [] if os.name == "nt" or os.geteuid() else ["--allow-root"]
     folder = project_root() / "notebooks"
     command = [jupyter, f"--port={port}", "--ServerApp.port_retries=0", f"--notebook-dir={folder}", *root]
+    command += [f"--gateway-url={gateway}"] if gateway else []
     raise typer.Exit(subprocess.run(command).returncode)
 
 

@@ -10,6 +10,7 @@ import time
 import pytest
 from notebook_files import write
 
+from wamlab import cli
 from wamlab.errors import GatewayUnreachable, UnknownName
 from wamlab.notebooks import gateway
 from wamlab.notebooks.execute import run_notebook
@@ -67,8 +68,24 @@ def test_a_notebook_runs_on_the_gateways_kernel(project, url):
 def test_a_timeout_and_a_dead_kernel_far_away(project, url):
     slow = write(project / "a.ipynb", "import time\ntime.sleep(60)", parameters=None)
     assert run_notebook(slow, {}, Settings(gateway=url, timeout_s=2)).status == "timed out"
+    dies = write(project / "b.ipynb", "import os\nos._exit(1)", parameters=None)
+    assert run_notebook(dies, {}, Settings(gateway=url, timeout_s=60)).message.startswith("the kernel died in cell 1")
 
 
 def test_no_gateway_is_named():
     with pytest.raises(GatewayUnreachable, match="no kernel gateway answers at http://127.0.0.1:9"):
         gateway.kernels("http://127.0.0.1:9")
+
+
+def test_lab_is_told_the_gateway(project, monkeypatch):
+    asked = []
+    monkeypatch.setattr("wamlab.notebooks.gateway.kernels", lambda url: asked.append(url))
+    monkeypatch.setattr(
+        subprocess, "run", lambda command: asked.append(command) or subprocess.CompletedProcess(command, 0)
+    )
+    monkeypatch.setattr(sys, "argv", ["wamlab", "lab", "--gateway", "http://far:8888", "--port", "18765"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert not stopped.value.code
+    assert asked[0] == "http://far:8888"
+    assert "--gateway-url=http://far:8888" in asked[1]

@@ -185,8 +185,10 @@ class _Client(PapermillNotebookClient):
         self.watch.cell_starts(self.nb, cell_index)
         return super().execute_cell(cell, cell_index, *args, **kwargs)
 
-    def process_message(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().process_message(*args, **kwargs)
+    def process_message(self, msg: Any, *args: Any, **kwargs: Any) -> Any:
+        if msg["msg_type"] == "status" and "restarting" in msg["content"]["execution_state"]:
+            raise DeadKernelError("a gateway restarts a kernel that died")
+        output = super().process_message(msg, *args, **kwargs)
         if output:
             self.watch.output(output)
         return output

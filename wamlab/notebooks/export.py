@@ -191,7 +191,7 @@ class _Reader:
 
     def _display(self, block: Block, data: Mapping[str, Any]) -> None:
         if ANSWER_MIME in data:
-            self.answer = self._markdown(data[ANSWER_MIME]["text"])
+            self.answer = self._displayed(data[ANSWER_MIME]["text"])
             return
         if METRICS_MIME in data:
             return  # for the run folder, not for reading
@@ -211,7 +211,7 @@ class _Reader:
                 {"kind": "image", "source": f"data:{image};base64,{source.strip()}", "alt": data.get("text/plain", "")}
             )
         elif "text/markdown" in data:
-            block.outputs.append({"kind": "prose", "html": self._markdown(data["text/markdown"])})
+            block.outputs.append({"kind": "prose", "html": self._displayed(data["text/markdown"])})
         elif "text/latex" in data:
             block.outputs.append(
                 {"kind": "prose", "html": Markup(offline.mathml(data["text/latex"].strip("$ \n"), display=True))}
@@ -230,6 +230,10 @@ class _Reader:
             return "" if known else match[0]
 
         return _ASSET.sub(keep, fragment)
+
+    def _displayed(self, source: str) -> Markup:
+        """Markdown that code made, with names from data in it: HTML in it is text."""
+        return Markup(MarkdownWithMath(renderer=_Renderer(escape=True, allow_harmful_protocols=False)).render(source))
 
     def _markdown(self, source: str, attachments: Mapping[str, Any] | None = None) -> Markup:
         renderer = _Renderer(escape=False, attachments=dict(attachments or {}), embed_images=True, path=self.folder)

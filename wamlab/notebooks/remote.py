@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from threading import Thread
-from typing import Any
 
 import websocket
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_server.gateway.gateway_client import GatewayClient
 from jupyter_server.gateway.managers import GatewayKernelClient, GatewayKernelManager
-from traitlets import DottedObjectName
+from traitlets import Type
 
 
 class RemoteClient(GatewayKernelClient):
@@ -32,4 +31,4 @@ class RemoteClient(GatewayKernelClient):
 class RemoteManager(GatewayKernelManager):
     """Its kernel is talked to by a `RemoteClient`."""
 
-    client_class: Any = DottedObjectName(f"{__name__}.{RemoteClient.__name__}")
+    client_factory = Type(RemoteClient)

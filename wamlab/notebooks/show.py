@@ -100,7 +100,7 @@ class Findings(tuple):
         rows = "".join(
             f'<tr><td class="claim">{html.escape(f.claim)}</td><td data-label="In the paper: ">{html.escape(f.paper)}</td>'
             f'<td data-label="Here: ">{html.escape(measured(f))}</td>'
-            f'<td><span class="verdict {f.verdict.replace(" ", "-")}">{html.escape(f.verdict)}</span></td></tr>'
+            f'<td><span class="verdict {html.escape(f.verdict.replace(" ", "-"))}">{html.escape(f.verdict)}</span></td></tr>'
             for f in self
         )
         on = html.escape("; ".join(dict.fromkeys(f.measured_on for f in self)))
