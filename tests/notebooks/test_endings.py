@@ -148,6 +148,9 @@ def test_a_full_disk_is_a_status_and_spoils_no_page(project, capsys):
     (run,) = runs.every("01_a")
     assert run.status == "failed"
     assert "could not be written" in run.about["message"]
+    assert b"Traceback" not in err
+    assert b"no page of 01_a" in err
+    assert "01_a" in (project / "reports" / "index.html").read_text()
     assert not list(project.rglob("*.part"))
 
 
@@ -185,9 +188,9 @@ def test_two_at_a_time_end_in_any_order(project):
         parameters=None,
     )
     second = write(project / "b.ipynb", "open('second', 'w').close()", parameters=None)
-    outcomes = list(run_jobs([prepare(first, {}), prepare(second, {})], Settings(timeout_s=60), workers=2))
+    outcomes = run_jobs([prepare(first, {}), prepare(second, {})], Settings(timeout_s=60), workers=2)
     assert all(o.ok for o in outcomes)
-    assert {o.job.label for o in outcomes} == {"a", "b"}
+    assert [o.job.label for o in outcomes] == ["a", "b"]
 
 
 def test_a_bug_in_the_runner_is_no_interrupt(project, monkeypatch):

@@ -86,4 +86,4 @@ def test_ray_is_an_extra():
         import ray  # noqa: F401
     except ImportError:
         with pytest.raises(ExtraMissing, match=r"wamlab\[ray\]"):
-            next(run_on_ray([], None))
+            run_on_ray([], None)

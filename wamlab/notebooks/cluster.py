@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from wamlab.errors import ExtraMissing
 from wamlab.notebooks.execute import Outcome, Progress, execute
@@ -11,12 +10,16 @@ from wamlab.notebooks.job import Job, Settings
 
 
 def run_on_ray(
-    jobs: Sequence[Job], settings: Settings, workers: int = 1, progress: Progress | None = None
-) -> Iterator[Outcome]:
+    jobs: Sequence[Job],
+    settings: Settings,
+    workers: int = 1,
+    progress: Progress | None = None,
+    ended: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
     """As `run_jobs`, with one Ray task a job: on the cluster that RAY_ADDRESS or `ray start` tells of, else on this machine.
 
     A task takes one GPU where the cluster has any, else its share (1 / `workers`) of one machine's cores. Run folders must lie on a
-    file system that all machines share. Raises `ExtraMissing` where Ray is not installed.
+    file system that all machines share. `progress` is not called. Raises `ExtraMissing` where Ray is not installed.
     """
     try:
         import ray
@@ -27,11 +30,15 @@ def run_on_ray(
     resources = ray.cluster_resources()
     needs = {"num_gpus": 1} if resources.get("GPU") else {"num_cpus": max(1, int(resources["CPU"] // workers))}
     task = ray.remote(**needs)(_execute)
-    waiting: list[Any] = [task.remote(job, settings) for job in jobs]
+    tasks = [task.remote(job, settings) for job in jobs]
+    waiting = tasks
     try:
         while waiting:
             done, waiting = ray.wait(waiting)
-            yield from ray.get(done)
+            for outcome in ray.get(done):
+                if ended:
+                    ended(outcome)
+        return ray.get(tasks)
     except BaseException:
         for left in waiting:
             ray.cancel(left, force=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from wamlab import runs
@@ -17,7 +16,7 @@ from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.notebooks.collect import IMAGES, displayed
 from wamlab.notebooks.export import Page, is_widget, write_page
 from wamlab.notebooks.index import read_findings
-from wamlab.notebooks.job import find_notebook
+from wamlab.notebooks.job import find_notebook, read_notebook
 from wamlab.notebooks.show import measured, number
 
 NOTHING = "–"
@@ -128,9 +127,11 @@ def _frames(found: Sequence[runs.RunFolder]) -> list[Any]:
 
 def _pictures(run: runs.RunFolder) -> Iterable[tuple[str, str]]:
     """(title, HTML) of every widget and picture that a run shows."""
-    if not run.notebook.is_file():
+    try:
+        nb = read_notebook(run.notebook)
+    except InvalidParameter:  # it was killed before it had one, or while it wrote it
         return
-    for title, data in displayed(nbformat.read(run.notebook, as_version=4)):
+    for title, data in displayed(nb):
         image = next((kind for kind in IMAGES if kind in data and kind != "image/svg+xml"), "")
         if is_widget(data):
             yield title, data["text/html"]

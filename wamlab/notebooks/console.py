@@ -9,6 +9,9 @@ from pathlib import Path
 
 from wamlab.notebooks.execute import Outcome
 
+#: To the start of the line, and empty it.
+_CLEAR = "\r\x1b[2K"
+
 
 class Console:
     """`05_video_rollouts  7/12  Roll out every model`: one line rewritten on a terminal, one line a cell elsewhere."""
@@ -26,11 +29,15 @@ class Console:
             else:
                 print(self._at[label], flush=True)
 
+    def complain(self, text: str) -> None:
+        with self._lock:
+            print(f"{_CLEAR * self._live}wamlab: {text}", file=sys.stderr, flush=True)
+
     def ended(self, outcome: Outcome, page: Path | None) -> None:
         label, where = outcome.job.label, f"  {short(page)}" if page else ""
         with self._lock:
             self._at.pop(label, None)
-            clear = "\r\x1b[2K" if self._live else ""
+            clear = _CLEAR * self._live
             if outcome.reused:
                 print(f"{clear}{label}  unchanged, reusing the run of {outcome.run.about.get('time', '?')}{where}")
             elif outcome.ok:
@@ -45,7 +52,7 @@ class Console:
     def _show(self) -> None:
         """All that run, in one line that fits the terminal."""
         width = (shutil.get_terminal_size().columns - 1) // max(1, len(self._at))
-        print("\r\x1b[2K" + "".join(line[: width - 2].ljust(width) for line in self._at.values()), end="", flush=True)
+        print(_CLEAR + "".join(line[: width - 2].ljust(width) for line in self._at.values()), end="", flush=True)
 
 
 def short(path: Path) -> str:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ class Stop:
         self._clients.add(client)
         if self.asked.is_set():
             client.kill()
+
+    def forget(self, client: _Client) -> None:
+        self._clients.discard(client)
 
     def stop(self) -> None:
         self.asked.set()
@@ -166,7 +170,8 @@ class _Watch:
             self.write("\n".join(output.traceback) + "\n")
 
     def write(self, text: str) -> None:
-        with self.log.open("a", encoding="utf-8") as file:
+        """The log is the first to give way on a full disk."""
+        with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
             file.write(text)
 
 
@@ -194,10 +199,11 @@ class _Client(PapermillNotebookClient):
         return output
 
     def kill(self) -> None:
-        if hasattr(self.km, "signal_kernel") and self.km.provisioner:
-            run_sync(self.km.signal_kernel)(signal.SIGKILL)
-        else:
-            run_sync(self.km.shutdown_kernel)(now=True)
+        with suppress(RuntimeError, OSError):  # it may be gone
+            if self.km.provisioner:
+                run_sync(self.km.signal_kernel)(signal.SIGKILL)
+            else:  # behind a gateway
+                run_sync(self.km.shutdown_kernel)(now=True)
 
 
 class _Engine(Engine):
@@ -210,7 +216,10 @@ class _Engine(Engine):
         options = {name: value for name, value in options.items() if name not in ("log_output", "input_path")}
         client = _Client(nb_man, kernel_name=kernel_name, log=logger, startup_timeout=start_timeout, **options)
         client.watch = watch
-        return client.execute()
+        try:
+            return client.execute()
+        finally:
+            watch.stop.forget(client)
 
 
 papermill_engines.register("wamlab", _Engine)

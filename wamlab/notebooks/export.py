@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from nbconvert.exporters.exporter import Exporter
@@ -24,7 +23,7 @@ from wamlab import runs
 from wamlab.files import write_file
 from wamlab.notebooks import offline
 from wamlab.notebooks.collect import IMAGES, PLOTLY_MIME
-from wamlab.notebooks.job import headline, title_of
+from wamlab.notebooks.job import headline, read_notebook, title_of
 from wamlab.notebooks.show import ANSWER_MIME, METRICS_MIME
 
 HERE = Path(__file__).parent
@@ -109,10 +108,12 @@ def export(notebook: Path, target: Path, run: runs.RunFolder | None = None, inde
     Args:
         run: where the provenance comes from.
         index: relative address of the index page, linked at the top; '' for a page that stands alone.
+
+    Raises `InvalidParameter` (no whole notebook), `ExternalReference` (it would load something) and `WriteFailed`.
     """
     about = {part: run.read(part) for part in ("config", "environment")} | {"status": run.about} if run else {}
     name = Path(about.get("config", {}).get("notebook") or notebook.name).stem
-    page = write_page(nbformat.read(notebook, as_version=4), target, name, about, index, str(notebook.parent))
+    page = write_page(read_notebook(notebook), target, name, about, index, str(notebook.parent))
     return dataclasses.replace(page, run=run)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from wamlab import runs
 from wamlab.config import project_root, reports_dir
-from wamlab.errors import UnknownName
+from wamlab.errors import UnknownName, WamlabError
 from wamlab.notebooks import parameters
 from wamlab.notebooks.browser import print_pdf, require_browser
 from wamlab.notebooks.console import Console, short
@@ -29,12 +29,13 @@ def run_notebooks(
     """Run each notebook into a run folder with its page; False if any of them failed. All is checked before the first one runs."""
     settings = settings or Settings()
     jobs = [prepare(find_notebook(name), given, settings) for name in names]
-    console, good = Console(), True
-    for outcome in run_jobs(jobs, settings, workers, console.progress):
-        page = _page(outcome, outcome.run.path / "page.html")
-        console.ended(outcome, page and page.path)
-        good &= outcome.ok
-    return good
+    console, pages = Console(), {}
+
+    def ended(outcome: Outcome) -> None:
+        pages[outcome.job.path] = _page(outcome, console, outcome.run.path / "page.html")
+
+    outcomes = run_jobs(jobs, settings, workers, console.progress, ended)
+    return all(outcome.ok for outcome in outcomes) and all(pages.values())
 
 
 def report_all(
@@ -54,21 +55,28 @@ def report_all(
     for path in notebooks:
         known = parameters.declared(read_notebook(path), path.name)
         jobs.append(prepare(path, {n: shared[n] for n in SHARED if n in shared and n in known}, settings))
-    console, pages, good = Console(), {}, True
-    for outcome in run_jobs(jobs, settings, workers, console.progress):
-        page = _page(outcome, reports_dir() / f"{outcome.job.path.stem}.html", index="index.html")
-        console.ended(outcome, page and page.path)
+    console, pages = Console(), {}
+
+    def ended(outcome: Outcome) -> None:
+        target = reports_dir() / f"{outcome.job.path.stem}.html"
+        page = pages[outcome.job.path] = _page(outcome, console, target, index="index.html")
         if page and pdf:
             print_pdf(page.path)
-        if page:
-            pages[outcome.job.path] = page
-        good &= outcome.ok
-    listed = [pages[path] for path in notebooks if path in pages]
+
+    outcomes = run_jobs(jobs, settings, workers, console.progress, ended)
+    listed = [pages[path] for path in notebooks if pages[path]]
     index = write_index(listed, reports_dir() / "index.html", runs.every())
-    print(f"{len(pages)} pages: {short(index)}")
-    return good
+    print(f"{len(listed)} pages: {short(index)}")
+    return all(outcome.ok for outcome in outcomes) and all(pages.values())
 
 
-def _page(outcome: Outcome, target: Path, index: str = "") -> Page | None:
-    """The page of a run, None where nothing was executed."""
-    return export(outcome.run.notebook, target, outcome.run, index) if outcome.run.notebook.is_file() else None
+def _page(outcome: Outcome, console: Console, target: Path, index: str = "") -> Page | None:
+    """Export the page of a run and say how it ended; None where there is no page, e.g. since the disk is full."""
+    page = None
+    try:
+        if outcome.run.notebook.is_file():
+            page = export(outcome.run.notebook, target, outcome.run, index)
+    except WamlabError as error:
+        console.complain(f"no page of {outcome.job.label}: {error}")
+    console.ended(outcome, page and page.path)
+    return page

@@ -22,7 +22,7 @@ from wamlab.notebooks.show import number
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Where the points are run: (jobs, settings, workers, progress) -> outcomes as they end.
+#: Where the points are run: as `run_jobs`.
 ENGINES = {"local": run_jobs, "ray": run_on_ray}
 #: So many metrics are drawn, the first ones; the table has all.
 MAX_DRAWN = 12
@@ -54,14 +54,15 @@ def sweep(
     jobs = [prepare(path, {**given, **point}, settings, _label(path.stem, point)) for point in _points(over)]
     if len({job.digest for job in jobs}) < len(jobs):
         raise InvalidParameter("a value of --over is given twice: every point of the grid must differ from the others")
-    console, outcomes = Console(), {}
-    for outcome in ENGINES[engine](jobs, settings, workers, console.progress):
+    console = Console()
+
+    def ended(outcome: Outcome) -> None:
         page = outcome.run.path / "page.html"
         if outcome.run.notebook.is_file() and not (outcome.reused and page.is_file()):
             export(outcome.run.notebook, page, outcome.run)
         console.ended(outcome, page)
-        outcomes[outcome.job.digest] = outcome
-    ordered = [outcomes[job.digest] for job in jobs]
+
+    ordered = ENGINES[engine](jobs, settings, workers, console.progress, ended)
     name = f"sweep-{path.stem}-{digest({k: list(v) for k, v in over.items()}, dict(given), length=8)}"
     table = tidy(ordered, list(over))
     csv = write_file(reports_dir() / f"{name}.csv", table.to_csv(index=False))
