@@ -92,8 +92,8 @@ def now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
-def start(name: str, config: Mapping[str, Any], digest: str, about: Mapping[str, Any] | None = None) -> RunFolder:
-    """A fresh folder for a run of `name`, holding its config and environment (with `about` it). Raises `WriteFailed`."""
+def start(name: str, config: Mapping[str, Any], digest: str) -> RunFolder:
+    """A fresh folder for a run of `name`, holding its config. Raises `WriteFailed`."""
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
     base = runs_dir() / name / f"{stamp}-{digest[:8]}"
     path = base
@@ -107,12 +107,12 @@ def start(name: str, config: Mapping[str, Any], digest: str, about: Mapping[str,
             raise WriteFailed(f"no run folder can be made in {runs_dir()} ({error.strerror})") from error
     run = RunFolder(path)
     run.write("config", {**config, "digest": digest})
-    run.write("environment", environment() | dict(about or {}))
     return run
 
 
-def begin(run: RunFolder, attempt: int = 1) -> None:
-    """Say that work on a run begins, in a status that leaves room for any later one."""
+def begin(run: RunFolder, attempt: int = 1, about: Mapping[str, Any] | None = None) -> None:
+    """Say where work on a run begins (with what to know `about` it), and that it does, in a status with room for any later one."""
+    run.write("environment", environment() | dict(about or {}))
     text = json.dumps({"status": RUNNING, "time": now(), "attempt": attempt})
     write_file(run.path / "status.json", text.ljust(_ROOM))
 

@@ -73,6 +73,12 @@ def _parameters(found: Sequence[runs.RunFolder]) -> str:
         ("commit", [_commit(e.get("git") or {}) for e in environments]),
         ("dataset fingerprint", [((e.get("dataset") or {}).get("fingerprint") or NOTHING)[:12] for e in environments]),
     ]
+    weights = [e.get("weights") or {} for e in environments]
+    rows += [
+        (f, [w.get(f, NOTHING) for w in weights])
+        for f in dict.fromkeys(f for w in weights for f in w)
+        if len({w.get(f) for w in weights}) > 1
+    ]
     names = dict.fromkeys(name for c in configs for name in c.get("parameters", {}))
     given = [(name, [c.get("parameters", {}).get(name, NOTHING) for c in configs]) for name in names]
     differ = [row for row in given if len({repr(value) for value in row[1]}) > 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -28,6 +29,8 @@ from wamlab.notebooks.job import Job, Settings, prepare, title_of
 Progress = Callable[[str, int, int, str], None]
 #: Run in the kernel before the first cell; a kernel without wamlab goes on without.
 _LOAD = "try:\n    get_ipython().run_line_magic('load_ext', 'wamlab.notebooks.show')\nexcept ImportError:\n    pass"
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -88,16 +91,17 @@ def execute(job: Job, settings: Settings, progress: Progress | None = None, stop
     if run and run.status == runs.COMPLETED:
         return Outcome(job, run, runs.COMPLETED, reused=True)
     attempt = run.read("status").get("attempt", 1) + 1 if run else 1
-    run = run or runs.start(job.path.stem, job.config, job.digest, {"dataset": job.dataset})
+    run = run or runs.start(job.path.stem, job.config, job.digest)
     with run.lock().acquire(timeout=10):
-        runs.begin(run, attempt)
+        runs.begin(run, attempt, {"dataset": job.dataset})
         began = time.monotonic()
         status, details = runs.INTERRUPTED, {"message": "stopped by the user"}
         try:
             status, details = _run(job, run, settings, progress, stop or Stop())
             collect(run)
         except OSError as error:
-            status, details = runs.FAILED, {"message": f"the run folder could not be written: {error.strerror}"}
+            what = "the run folder could not be written" if error.errno in _NO_ROOM else type(error).__name__
+            status, details = runs.FAILED, {"message": _one_line(f"{what}: {error.strerror or error}")}
         except WriteFailed as error:
             status, details = runs.FAILED, {"message": str(error)}
         except Exception as error:
