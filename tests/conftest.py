@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from helpers import WORLD_SECONDS, make_dataset
 from hypothesis import settings
 
 from wamlab.data import Dataset, open_dataset
+from wamlab.notebooks.browser import find_browser
 
 matplotlib.use("Agg")
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -61,7 +60,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    path = os.environ.get("WAMLAB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    path = find_browser()
     if not path:
         pytest.skip("no Chromium: install Debian's `chromium`, or name another one in WAMLAB_CHROMIUM")
     from playwright.sync_api import sync_playwright

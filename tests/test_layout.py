@@ -10,13 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: From the ground up; a part may import what stands in its own layer or below.
 LAYERS = (
-    {"errors", "types", "config", "geometry"},
+    {"errors", "types", "config", "files", "geometry"},
     {"render", "world", "data", "codecs", "encoders", "diffusion", "weights"},
     {"models"},
     {"training", "metrics", "statistics", "probing", "presets", "pretrained"},
     {"analysis"},
     {"plots"},
-    {"runs", "notebooks", "cli"},
+    {"provenance", "runs", "notebooks", "doctor", "cli"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MODULES = sorted((ROOT / "wamlab").rglob("*.py"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,9 @@ app.add_typer(data_app, name="data")
 
 Preset = Annotated[str | None, typer.Option(help="Sizes and budgets: smoke, quick or paper.")]
 Dataset = Annotated[str | None, typer.Option(help="synthetic, nuscenes, or a path.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Notebooks at a time; they share the cores.")]
+Kernel = Annotated[str | None, typer.Option(help="Another kernel than the one a notebook names.")]
+Gateway = Annotated[str, typer.Option(metavar="URL", help="A Jupyter kernel gateway that runs the kernels.")]
 Seconds = Annotated[float | None, typer.Option(min=0.1, help="Longest time one cell may take, in seconds.")]
 
 
@@ -102,31 +106,97 @@ def run(
     ] = None,
     preset: Preset = None,
     dataset: Dataset = None,
+    jobs: Jobs = 1,
     timeout: Seconds = None,
+    kernel: Kernel = None,
+    gateway: Gateway = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what completed before; go on with what was cut short.")
+    ] = False,
 ) -> None:
     """Run notebooks headless, each into a run folder with its page."""
+    from wamlab.notebooks.job import Settings
     from wamlab.notebooks.report import run_notebooks
 
-    given = dict(_pair(item) for item in parameter or [])
-    given |= {k: v for k, v in (("preset", preset), ("dataset", dataset)) if v is not None}
-    raise typer.Exit(0 if run_notebooks(notebooks, given, timeout_s=timeout) else 1)
+    given = _given(parameter, preset, dataset)
+    good = run_notebooks(notebooks, given, Settings(timeout, kernel, gateway, resume), jobs)
+    raise typer.Exit(0 if good else 1)
+
+
+@app.command()
+def sweep(
+    notebook: Annotated[str, typer.Argument(help="A path, name or number (05).")],
+    over: Annotated[list[str], typer.Option("--over", metavar="NAME=A,B,…", help="A parameter and its values.")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="The same at every point.")
+    ] = None,
+    preset: Preset = None,
+    dataset: Dataset = None,
+    jobs: Jobs = 1,
+    engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster (the extra wamlab[ray]).")] = "local",
+    timeout: Seconds = None,
+    kernel: Kernel = None,
+    gateway: Gateway = "",
+) -> None:
+    """Run a notebook over a grid of parameters; one table and one page. An interrupted sweep goes on when repeated."""
+    from wamlab.notebooks import sweep as sweeps
+    from wamlab.notebooks.job import Settings
+
+    if engine not in sweeps.ENGINES:
+        raise UnknownName("engine", engine, sweeps.ENGINES)
+    grid = {name: [v for v in values.split(",") if v] for name, values in map(_pair, over)}
+    given = _given(parameter, preset, dataset)
+    good = sweeps.sweep(notebook, grid, given, Settings(timeout, kernel, gateway), jobs, engine)
+    raise typer.Exit(0 if good else 1)
 
 
 @app.command()
 def report(
     preset: Annotated[str, typer.Option(help="Sizes and budgets: smoke, quick or paper.")] = "quick",
     dataset: Annotated[str, typer.Option(help="synthetic, nuscenes, or a path.")] = "synthetic",
+    jobs: Jobs = 2,
     timeout: Seconds = None,
+    kernel: Kernel = None,
+    gateway: Gateway = "",
+    pdf: Annotated[bool, typer.Option("--pdf", help="Each page as a PDF, too; needs Chromium.")] = False,
 ) -> None:
     """Run every notebook that changed, export the pages, write reports/index.html."""
+    from wamlab.notebooks.job import Settings
     from wamlab.notebooks.report import report_all
 
-    raise typer.Exit(0 if report_all({"preset": preset, "dataset": dataset}, timeout_s=timeout) else 1)
+    shared = {"preset": preset, "dataset": dataset}
+    raise typer.Exit(0 if report_all(shared, Settings(timeout, kernel, gateway), jobs, pdf) else 1)
 
 
 @app.command()
-def lab(port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8888) -> None:
-    """Open JupyterLab on the notebooks."""
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN…", help="Folders, or 05/20261231: the newest so named.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write it [default: a name of its own in reports/].")
+    ] = None,
+) -> None:
+    """Write one page with what differs between runs."""
+    from wamlab.notebooks.compare import compare as write
+    from wamlab.notebooks.console import short
+
+    print(short(write(runs, out).path))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is here, and what each missing thing would enable."""
+    from wamlab.doctor import describe
+
+    describe()
+
+
+@app.command()
+def lab(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8888, gateway: Gateway = ""
+) -> None:
+    """Open JupyterLab on the notebooks, with kernels here or on another machine."""
     import shutil
     import socket
     import subprocess
@@ -145,10 +215,20 @@ def lab(port: Annotated[int, typer.Option(min=1, max=65535, help="Where to liste
     jupyter = str(beside) if beside.exists() else shutil.which("jupyter-lab")
     if not jupyter:
         raise WamlabError("jupyter-lab is not installed; run: pip install jupyterlab")
+    if gateway:
+        from wamlab.notebooks.gateway import kernels
+
+        kernels(gateway)  # raises where none answers
     root = [] if os.name == "nt" or os.geteuid() else ["--allow-root"]
     folder = project_root() / "notebooks"
     command = [jupyter, f"--port={port}", "--ServerApp.port_retries=0", f"--notebook-dir={folder}", *root]
+    command += [f"--gateway-url={gateway}"] if gateway else []
     raise typer.Exit(subprocess.run(command).returncode)
+
+
+def _given(parameter: list[str] | None, preset: str | None, dataset: str | None) -> dict[str, str]:
+    shared = {k: v for k, v in (("preset", preset), ("dataset", dataset)) if v is not None}
+    return dict(_pair(item) for item in parameter or []) | shared
 
 
 def _pair(item: str) -> tuple[str, str]:
@@ -180,6 +260,7 @@ def main() -> None:
     """The `wamlab` command: a mistake of the user's is one line and status 2, an interrupt is status 130."""
     # waiting threads sleep instead of spinning: on a busy machine a training step is several times faster (read when torch loads)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         status = app(args=_join_pairs(sys.argv[1:]), prog_name="wamlab", standalone_mode=False)
     except WamlabError as error:

@@ -84,5 +84,13 @@ class TooFewSamples(WamlabError):
     """A number is asked of fewer frames or scenes than it can be computed from."""
 
 
+class GatewayUnreachable(WamlabError):
+    """No Jupyter kernel gateway answers at the address."""
+
+
+class BrowserMissing(WamlabError):
+    """Something needs Chromium, which is not there."""
+
+
 class ExtraMissing(WamlabError):
-    """A number or model needs an optional part of the installation."""
+    """A number, a model or a command needs an optional part of the installation."""

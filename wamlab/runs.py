@@ -2,56 +2,32 @@
 
 runs/<name>/<time>-<digest>/
     config.json        what was asked for, and the digest that decides whether it must run again
-    environment.json   git commit, versions, machine
+    environment.json   git commit, versions, weights, dataset, machine
     status.json        running | completed | failed | timed out | interrupted
-    …                  executed.ipynb, page.html, findings.json, metrics.json
+    log.txt            what the cells printed, as it came
+    executed.ipynb, page.html, answer.json, findings.json, metrics.json, tables/*.csv, figures/*
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
-import os
-import platform
-import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import wamlab
+from filelock import FileLock, Timeout
+
 from wamlab.config import runs_dir
+from wamlab.errors import WriteFailed
+from wamlab.files import write_file
+from wamlab.provenance import environment
 
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
 TIMED_OUT, INTERRUPTED = "timed out", "interrupted"
-#: The packages whose versions change results.
-PACKAGES = (
-    "wamlab",
-    "torch",
-    "numpy",
-    "diffusers",
-    "transformers",
-    "scikit-learn",
-    "scipy",
-    "pandas",
-    "plotly",
-    "papermill",
-    "nbconvert",
-)
-#: Modules that shape pages or the terminal, never a notebook's numbers.
-_NOT_RESULTS = (
-    "cli.py",
-    "runs.py",
-    "notebooks/execute.py",
-    "notebooks/export.py",
-    "notebooks/index.py",
-    "notebooks/offline.py",
-    "notebooks/report.py",
-)
+#: The first status is written with this many bytes, so that the last one can take its place on a full disk.
+_ROOM = 4096
 
 
 @dataclass(frozen=True)
@@ -60,7 +36,7 @@ class RunFolder:
 
     path: Path
 
-    def read(self, name: str) -> dict[str, Any]:
+    def read(self, name: str) -> Any:
         """`<name>.json`, or {} where it is missing or damaged."""
         try:
             return json.loads((self.path / f"{name}.json").read_text("utf-8"))
@@ -68,21 +44,48 @@ class RunFolder:
             return {}
 
     def write(self, name: str, content: Any) -> None:
-        target = self.path / f"{name}.json"
-        aside = target.with_suffix(f".{os.getpid()}.part")
-        aside.write_text(json.dumps(content, indent=2, default=str) + "\n", "utf-8")
-        aside.replace(target)
+        """Write `<name>.json`. Raises `WriteFailed`."""
+        write_file(self.path / f"{name}.json", json.dumps(content, indent=2, default=str) + "\n")
 
     def set_status(self, status: str, **details: Any) -> None:
-        self.write("status", {"status": status, "time": now(), **details})
+        """Write the status; on a full disk over the one that is there, which has room for it."""
+        content = {"status": status, "time": now(), **details}
+        try:
+            self.write("status", content)
+        except WriteFailed:
+            with (self.path / "status.json").open("r+b") as file:
+                file.write(json.dumps(content, default=str).encode()[:_ROOM].ljust(_ROOM))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """How it stands or ended: status, time, message, …; a run that nobody works on any more was interrupted."""
+        found = self.read("status") or {"status": "unknown"}
+        if found["status"] == RUNNING and not self._busy():
+            found |= {"status": INTERRUPTED, "message": "it was killed, or the machine stopped"}
+        return found
 
     @property
     def status(self) -> str:
-        return self.read("status").get("status", "unknown")
+        return self.about["status"]
 
     @property
     def notebook(self) -> Path:
         return self.path / "executed.ipynb"
+
+    def lock(self) -> FileLock:
+        """Held by the process that works on this run; it goes with that process."""
+        return FileLock(self.path / ".lock")
+
+    def _busy(self) -> bool:
+        lock = self.lock()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        except OSError:  # a folder that is only for reading
+            return False
+        lock.release()
+        return False
 
 
 def now() -> str:
@@ -90,7 +93,7 @@ def now() -> str:
 
 
 def start(name: str, config: Mapping[str, Any], digest: str) -> RunFolder:
-    """A fresh folder for a run of `name`, holding its config and environment, with the status `running`."""
+    """A fresh folder for a run of `name`, holding its config. Raises `WriteFailed`."""
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
     base = runs_dir() / name / f"{stamp}-{digest[:8]}"
     path = base
@@ -100,91 +103,29 @@ def start(name: str, config: Mapping[str, Any], digest: str) -> RunFolder:
             break
         except FileExistsError:
             path = base.with_name(f"{base.name}-{attempt}")
+        except OSError as error:
+            raise WriteFailed(f"no run folder can be made in {runs_dir()} ({error.strerror})") from error
     run = RunFolder(path)
     run.write("config", {**config, "digest": digest})
-    run.write("environment", environment())
-    run.set_status(RUNNING, pid=os.getpid())
     return run
 
 
-def find_completed(name: str, digest: str) -> RunFolder | None:
-    """The newest completed run of `name` with this digest whose executed notebook is still there."""
-    for path in sorted((runs_dir() / name).glob(f"*-{digest[:8]}*"), reverse=True):
-        run = RunFolder(path)
-        if run.status == COMPLETED and run.read("config").get("digest") == digest and run.notebook.is_file():
-            return run
-    return None
+def begin(run: RunFolder, attempt: int = 1, about: Mapping[str, Any] | None = None) -> None:
+    """Say where work on a run begins (with what to know `about` it), and that it does, in a status with room for any later one."""
+    run.write("environment", environment() | dict(about or {}))
+    text = json.dumps({"status": RUNNING, "time": now(), "attempt": attempt})
+    write_file(run.path / "status.json", text.ljust(_ROOM))
 
 
-def environment() -> dict[str, Any]:
-    """Git commit and whether it was changed, versions, and the machine: everything needed to run the same again."""
-    return {
-        "git": git_state(),
-        "python": platform.python_version(),
-        "packages": versions(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu_count": os.cpu_count(),
-        "gpu": _gpus(),
-        "time": now(),
-    }
+def every(name: str = "*") -> Iterator[RunFolder]:
+    """The runs of a notebook, or of all, newest first; other folders (trained models) are passed over."""
+    folders = sorted(runs_dir().glob(f"{name}/*/config.json"), key=lambda p: p.parent.name, reverse=True)
+    return (run for run in map(RunFolder, (f.parent for f in folders)) if "notebook" in run.read("config"))
 
 
-def versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = wamlab.__version__ if package == "wamlab" else "not installed"
-    return found
-
-
-def git_state() -> dict[str, Any]:
-    """{"commit": …, "dirty": …} of the code that ran, or nulls outside a git checkout."""
-    where = Path(wamlab.__file__).parent
-    commit = _output("git", "-C", str(where), "rev-parse", "HEAD")
-    changes = _output("git", "-C", str(where), "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit or None, "dirty": bool(changes) if commit else None}
-
-
-def source_digest() -> str:
-    """A digest of the code that can change a notebook's results: both packages, less what only shapes pages and the terminal."""
-    package = Path(wamlab.__file__).parent
-    folders = [package]
-    try:
-        import importlib.util
-
-        spec = importlib.util.find_spec("wamlab_widgets")
-        if spec and spec.submodule_search_locations:
-            folders.append(Path(next(iter(spec.submodule_search_locations))))
-    except ImportError:
-        pass
-    total = hashlib.sha256()
-    for folder in folders:
-        for file in sorted(folder.rglob("*")):
-            relative = file.relative_to(folder).as_posix()
-            if (
-                file.suffix not in (".py", ".js", ".css")
-                or relative in _NOT_RESULTS
-                or relative.startswith("notebooks/static")
-            ):
-                continue
-            total.update(relative.encode())
-            total.update(file.read_bytes())
-    return total.hexdigest()
-
-
-def _gpus() -> list[str]:
-    if not shutil.which("nvidia-smi"):
-        return []
-    return [line for line in _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines() if line]
-
-
-def _output(*command: str) -> str:
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL
-        ).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        print(f"wamlab: {command[0]} did not answer; its part of the provenance is empty", file=sys.stderr)
-        return ""
+def find_latest(name: str, digest: str) -> RunFolder | None:
+    """The run of `name` with this digest that got farthest: the newest completed one, else the newest that nobody works on any more."""
+    same = [run for run in every(name) if digest[:8] in run.path.name and run.read("config").get("digest") == digest]
+    done = [run for run in same if run.status == COMPLETED and run.notebook.is_file()]
+    left = [run for run in same if run.status not in (RUNNING, COMPLETED)]
+    return next(iter(done + left), None)

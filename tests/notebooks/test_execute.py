@@ -4,9 +4,9 @@ import nbformat
 import pytest
 from notebook_files import write
 
-from wamlab import runs
 from wamlab.errors import InvalidParameter, UnknownName
-from wamlab.notebooks.execute import execute, find_notebook, title_of
+from wamlab.notebooks.execute import execute, run_notebook
+from wamlab.notebooks.job import Settings, find_notebook, prepare, title_of
 from wamlab.notebooks.report import report_all, run_notebooks
 
 GREETING = """from wamlab.notebooks.show import Answer, Findings, Metrics
@@ -18,7 +18,7 @@ Answer(f"{name} {count}")"""
 def test_a_run_leaves_its_folder(project):
     path = write(project / "notebooks" / "01_greet.ipynb", "md:# Who is there?", GREETING)
     seen = []
-    outcome = execute(path, {"count": "5"}, progress=lambda *call: seen.append(call))
+    outcome = execute(prepare(path, {"count": "5"}), Settings(), progress=lambda *call: seen.append(call))
     run = outcome.run
     assert outcome.ok
     assert run.status == "completed"
@@ -31,16 +31,16 @@ def test_a_run_leaves_its_folder(project):
     assert seen[-1][0] == "01_greet"
     assert path.read_text() == write(project / "again.ipynb", "md:# Who is there?", GREETING).read_text()
 
-    again = execute(path, {"count": 5}, reuse=True)
+    again = run_notebook(path, {"count": 5}, Settings(resume=True))
     assert again.reused
     assert again.run == run
-    assert not execute(path, {"count": 6}, reuse=True).reused
+    assert not run_notebook(path, {"count": 6}, Settings(resume=True)).reused
 
 
 def test_nothing_runs_with_a_wrong_parameter(project):
     path = write(project / "notebooks" / "01_greet.ipynb", "open('ran', 'w')")
     with pytest.raises(InvalidParameter, match="known: name"):
-        execute(path, {"nome": "x"})
+        run_notebook(path, {"nome": "x"})
     assert not (project / "runs").exists()
 
 
@@ -54,12 +54,11 @@ def test_a_failing_cell_leaves_a_page_with_the_error_at_its_place(project, capsy
     assert "This run failed." in page
     assert "<span>Not run</span>" in page
     assert "did not finish" in (project / "reports" / "index.html").read_text()
-    assert runs.find_completed("02_fails", "x") is None
 
 
 def test_a_timeout_is_recorded_as_one(project):
     path = write(project / "notebooks" / "03_slow.ipynb", "import time", "time.sleep(60)")
-    outcome = execute(path, {}, timeout_s=1)
+    outcome = run_notebook(path, {}, Settings(timeout_s=1.0))
     assert outcome.status == outcome.run.status == "timed out"
     assert "longer than 1 s" in outcome.message
     cells = nbformat.read(outcome.run.notebook, as_version=4).cells

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wamlab.notebooks.execute import execute
+from wamlab.notebooks.execute import run_notebook
 from wamlab.notebooks.export import export
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
@@ -18,7 +18,7 @@ def outcome(request, small_world, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("DATA", "RUNS", "REPORTS"):
             patch.setenv(f"WAMLAB_{name}", str(folder / name.lower()))
-        result = execute(request.param, {"dataset": str(small_world), "preset": "smoke"})
+        result = run_notebook(request.param, {"dataset": str(small_world), "preset": "smoke"})
         page = folder / f"{request.param.stem}.html"
         export(result.run.notebook, page, result.run)
         yield result, page

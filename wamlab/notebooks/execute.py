@@ -1,183 +1,232 @@
-"""Run a notebook headless: check its parameters, execute it into a run folder, leave a page whatever happens."""
+"""Run a notebook headless with papermill into a run folder, whose status says how it ended, whatever happens."""
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import papermill
+from jupyter_core.utils import run_sync
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, papermill_engines
+from papermill.log import logger
+
 from wamlab import runs
-from wamlab.config import digest, project_root
-from wamlab.errors import InvalidParameter, UnknownName
-from wamlab.notebooks import parameters
-from wamlab.notebooks.show import ANSWER_MIME, FINDINGS_MIME, METRICS_MIME
+from wamlab.errors import WriteFailed
+from wamlab.notebooks import gateway
+from wamlab.notebooks.collect import collect
+from wamlab.notebooks.job import Job, Settings, prepare, title_of
 
 Progress = Callable[[str, int, int, str], None]
-#: Parameters that most notebooks share; `wamlab report` passes them to those that declare them.
-SHARED = ("preset", "dataset")
+#: Run in the kernel before the first cell; a kernel without wamlab goes on without.
+_LOAD = "try:\n    get_ipython().run_line_magic('load_ext', 'wamlab.notebooks.show')\nexcept ImportError:\n    pass"
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one notebook ended. `page` is the exported file; `reused` says that nothing had changed since an earlier run."""
+    """How one notebook ended. `reused` says that nothing had changed since an earlier run."""
 
-    notebook: Path
+    job: Job
     run: runs.RunFolder
     status: str
     message: str = ""
     reused: bool = False
     seconds: float = 0.0
-    page: Path | None = None
 
     @property
     def ok(self) -> bool:
         return self.status == runs.COMPLETED
 
 
-def find_notebook(name: str | Path) -> Path:
-    """A path as given, or a notebook of the project by its file name, its stem or its number (`05`)."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    folder = project_root() / "notebooks"
-    every = sorted(folder.glob("*.ipynb"))
-    for match in every:
-        if str(name) in (match.name, match.stem, match.stem.split("_")[0]):
-            return match
-    raise UnknownName("notebook", name, [p.stem for p in every])
+class Stop:
+    """Ends running notebooks from another thread: `stop()` kills their kernels, and their runs end as interrupted."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._clients: set[_Client] = set()
+
+    def watch(self, client: _Client) -> None:
+        self._clients.add(client)
+        if self.asked.is_set():
+            client.kill()
+
+    def forget(self, client: _Client) -> None:
+        self._clients.discard(client)
+
+    def stop(self) -> None:
+        self.asked.set()
+        for client in list(self._clients):
+            client.kill()
 
 
-def read_notebook(path: Path) -> Any:
-    import nbformat
-
-    try:
-        nb = nbformat.read(path, as_version=4)
-    except Exception as error:  # nbformat raises many kinds for a file that is no notebook
-        raise InvalidParameter(f"{path} is not a notebook ({type(error).__name__})") from None
-    nbformat.validator.normalize(nb)
-    return nb
+def run_notebook(path: Path, given: Mapping[str, Any], settings: Settings | None = None) -> Outcome:
+    """`prepare` and `execute` in one call."""
+    settings = settings or Settings()
+    return execute(prepare(path, given, settings), settings)
 
 
-def fingerprint(path: Path, nb: Any, given: Mapping[str, Any]) -> str:
-    """What decides whether a notebook must run again: its code and text, the parameters, our code, the dataset, the versions."""
-    cells = [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in nb.cells]
-    declared = parameters.declared(nb, path.name)
-    values = {name: p.default for name, p in declared.items()} | dict(given)
-    return digest(
-        cells, values, runs.source_digest(), _dataset_fingerprint(values.get("dataset")), runs.versions(), length=32
-    )
+def execute(job: Job, settings: Settings, progress: Progress | None = None, stop: Stop | None = None) -> Outcome:
+    """Run one notebook into a run folder, a fresh one unless `settings.resume` finds one.
 
-
-def execute(
-    path: Path,
-    given: Mapping[str, Any],
-    *,
-    timeout_s: float | None = None,
-    reuse: bool = False,
-    progress: Progress | None = None,
-) -> Outcome:
-    """Run one notebook with these parameters into a fresh run folder, or return the run that already has the same fingerprint.
+    A notebook that did not complete starts again from its first cell: trained models, latents and embeddings are found where they were
+    left, everything else is repeated.
 
     Args:
-        timeout_s: the longest one cell may take.
-        reuse: return a completed run whose fingerprint is the same instead of running again.
-        progress: called as `(notebook, cell, cells, what the cell does)` before each cell.
+        progress: called as `(label, cell, cells, what the cell does)` before each cell.
 
-    Raises `InvalidParameter`, or what is wrong with the dataset, before anything runs; what fails while running is in the outcome's
-    status and message.
+    Raises `WriteFailed` where not even a status can be written; every other end is in the outcome's status and message.
     """
-    nb = read_notebook(path)
-    values = parameters.check(nb, path.name, given)
-    key = fingerprint(path, nb, values)
-    if reuse and (found := runs.find_completed(path.stem, key)):
-        return Outcome(path, found, runs.COMPLETED, reused=True)
-    declared = parameters.declared(nb, path.name)
-    config = {
-        "notebook": path.name,
-        "notebook_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "parameters": {name: p.default for name, p in declared.items()} | values,
-        "help": {name: p.help for name, p in declared.items()},
-        "timeout_s": timeout_s,
-    }
-    run = runs.start(path.stem, config, key)
-    began = time.monotonic()
-    status, details = runs.INTERRUPTED, {"message": "stopped by the user"}
-    try:
-        status, details = _run(nb, path, run, values, timeout_s, progress)
-    finally:
-        seconds = round(time.monotonic() - began, 1)
-        _collect(run)
-        run.set_status(status, seconds=seconds, **details)
-    return Outcome(path, run, status, details.get("message", ""), seconds=seconds)
+    run = runs.find_latest(job.path.stem, job.digest) if settings.resume else None
+    if run and run.status == runs.COMPLETED:
+        return Outcome(job, run, runs.COMPLETED, reused=True)
+    attempt = run.read("status").get("attempt", 1) + 1 if run else 1
+    run = run or runs.start(job.path.stem, job.config, job.digest)
+    with run.lock().acquire(timeout=10):
+        runs.begin(run, attempt, {"dataset": job.dataset})
+        began = time.monotonic()
+        status, details = runs.INTERRUPTED, {"message": "stopped by the user"}
+        try:
+            status, details = _run(job, run, settings, progress, stop or Stop())
+            collect(run)
+        except OSError as error:
+            what = "the run folder could not be written" if error.errno in _NO_ROOM else type(error).__name__
+            status, details = runs.FAILED, {"message": _one_line(f"{what}: {error.strerror or error}")}
+        except WriteFailed as error:
+            status, details = runs.FAILED, {"message": str(error)}
+        except Exception as error:
+            status, details = runs.FAILED, {"message": _one_line(f"{type(error).__name__}: {error}")}
+            raise
+        finally:
+            seconds = round(time.monotonic() - began, 1)
+            run.set_status(status, seconds=seconds, attempt=attempt, **details)
+    return Outcome(job, run, status, details.get("message", ""), seconds=seconds)
 
 
 def _run(
-    nb: Any,
-    path: Path,
-    run: runs.RunFolder,
-    values: Mapping[str, Any],
-    timeout_s: float | None,
-    progress: Progress | None,
+    job: Job, run: runs.RunFolder, settings: Settings, progress: Progress | None, stop: Stop
 ) -> tuple[str, dict[str, Any]]:
-    import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from papermill.engines import NBClientEngine, papermill_engines
-
-    at = {"cell": -1}
-
-    class Engine(NBClientEngine):
-        """papermill's own engine, telling which cell it is at."""
-
-        @classmethod
-        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> Any:
-            start = nb_man.cell_start
-
-            def cell_start(cell: Any, cell_index: int = -1, **kw: Any) -> None:
-                at["cell"] = cell_index
-                if progress and cell.cell_type == "code":
-                    progress(path.stem, cell_index + 1, len(nb_man.nb.cells), _doing(cell))
-                start(cell, cell_index, **kw)
-
-            nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
-
-    papermill_engines.register("wamlab", Engine)
+    watch = _Watch(job.label, run.path / "log.txt", progress, stop)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     try:
         papermill.execute_notebook(
-            nb,
+            job.nb,
             str(run.notebook),
-            parameters=dict(values),
+            parameters=dict(job.given),
             engine_name="wamlab",
-            kernel_name=nb.metadata.get("kernelspec", {}).get("name", "python3"),
+            kernel_name=job.kernel,
             language="python",
             progress_bar=False,
-            execution_timeout=timeout_s,
+            watch=watch,
+            timeout=settings.timeout_s,
             store_widget_state=False,
             coalesce_streams=True,
             extra_arguments=["--IPKernelApp.log_level=50"],
+            **gateway.manager(settings.gateway),
         )
     except papermill.PapermillExecutionError as error:
         return runs.FAILED, {"message": _one_line(f"{error.ename}: {error.evalue}"), "cell": error.cell_index}
     except CellTimeoutError:
-        message = f"cell {at['cell'] + 1} took longer than {timeout_s:g} s"
-        _mark(run, at["cell"], "Timeout", message)
-        return runs.TIMED_OUT, {"message": message, "cell": at["cell"]}
-    except DeadKernelError:
-        message = f"the kernel died in cell {at['cell'] + 1} (out of memory is the usual cause)"
-        _mark(run, at["cell"], "KernelDied", message)
-        return runs.FAILED, {"message": message, "cell": at["cell"]}
+        message = f"cell {watch.cell + 1} took longer than {settings.timeout_s:g} s"
+        _mark(run, watch.cell, "Timeout", message)
+        return runs.TIMED_OUT, {"message": message, "cell": watch.cell}
+    except (DeadKernelError, RuntimeError) as error:
+        if stop.asked.is_set():
+            return runs.INTERRUPTED, {"message": "stopped by the user", "cell": watch.cell}
+        if not isinstance(error, DeadKernelError) and "died" not in str(error).lower():
+            raise
+        message = f"the kernel died in cell {watch.cell + 1} (out of memory is the usual cause)"
+        _mark(run, watch.cell, "KernelDied", message)
+        return runs.FAILED, {"message": message, "cell": watch.cell}
     return runs.COMPLETED, {}
 
 
-def title_of(source: str) -> str:
-    """What a code cell says it does: its leading comment, else its first line."""
-    first = next((line for line in source.splitlines() if line.strip()), "").strip()
-    return first.lstrip("# ").strip() if first.startswith("#") else first
+class _Watch:
+    """Where a run is: the cell it is at, its live log, who wants to know."""
+
+    def __init__(self, label: str, log: Path, progress: Progress | None, stop: Stop) -> None:
+        self.label, self.log, self.progress, self.stop = label, log, progress, stop
+        self.cell = -1
+        log.unlink(missing_ok=True)
+
+    def cell_starts(self, nb: Any, index: int) -> None:
+        self.cell = index
+        cell = nb.cells[index]
+        if cell.cell_type == "code":
+            self.write(f"[{index + 1}/{len(nb.cells)}] {_doing(cell)}\n")
+            if self.progress:
+                self.progress(self.label, index + 1, len(nb.cells), _doing(cell))
+
+    def output(self, output: Any) -> None:
+        if output.output_type == "stream":
+            self.write(output.text)
+        elif output.output_type == "error":
+            self.write("\n".join(output.traceback) + "\n")
+
+    def write(self, text: str) -> None:
+        """The log is the first to give way on a full disk."""
+        with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+class _Client(PapermillNotebookClient):
+    """papermill's client, telling what it is at, and with a way to end it."""
+
+    watch: _Watch
+
+    def start_new_kernel_client(self, **kwargs: Any) -> Any:
+        client = super().start_new_kernel_client(**kwargs)
+        self.watch.stop.watch(self)
+        client.execute(_LOAD, silent=True, store_history=False)
+        return client
+
+    def execute_cell(self, cell: Any, cell_index: int, *args: Any, **kwargs: Any) -> Any:
+        self.watch.cell_starts(self.nb, cell_index)
+        return super().execute_cell(cell, cell_index, *args, **kwargs)
+
+    def process_message(self, msg: Any, *args: Any, **kwargs: Any) -> Any:
+        if msg["msg_type"] == "status" and "restarting" in msg["content"]["execution_state"]:
+            raise DeadKernelError("a gateway restarts a kernel that died")
+        output = super().process_message(msg, *args, **kwargs)
+        if output:
+            self.watch.output(output)
+        return output
+
+    def kill(self) -> None:
+        with suppress(RuntimeError, OSError):  # it may be gone
+            if self.km.provisioner:
+                run_sync(self.km.signal_kernel)(signal.SIGKILL)
+            else:  # behind a gateway
+                run_sync(self.km.shutdown_kernel)(now=True)
+
+
+class _Engine(Engine):
+    """papermill's engine with our client."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, watch: _Watch, start_timeout: float = 60, **options: Any
+    ) -> Any:
+        options = {name: value for name, value in options.items() if name not in ("log_output", "input_path")}
+        client = _Client(nb_man, kernel_name=kernel_name, log=logger, startup_timeout=start_timeout, **options)
+        client.watch = watch
+        try:
+            return client.execute()
+        finally:
+            watch.stop.forget(client)
+
+
+papermill_engines.register("wamlab", _Engine)
 
 
 def _doing(cell: Any) -> str:
@@ -195,33 +244,6 @@ def _mark(run: runs.RunFolder, index: int, name: str, message: str) -> None:
     if 0 <= index < len(nb.cells) and nb.cells[index].cell_type == "code":
         nb.cells[index].outputs.append(error)
         nbformat.write(nb, run.notebook)
-
-
-def _collect(run: runs.RunFolder) -> None:
-    """Copy what the notebook displayed as findings, metrics and answer into files of the run folder."""
-    if not run.notebook.is_file():
-        return
-    import nbformat
-
-    found: dict[str, Any] = {}
-    for cell in nbformat.read(run.notebook, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            found.setdefault("findings", []).extend(data.get(FINDINGS_MIME, []))
-            found.setdefault("metrics", {}).update(data.get(METRICS_MIME, {}))
-            found.setdefault("answer", {}).update(data.get(ANSWER_MIME, {}))
-    for name, content in found.items():
-        if content:
-            run.write(name, content)
-
-
-def _dataset_fingerprint(name: Any) -> str | None:
-    """The fingerprint of a dataset by name, None where the notebook takes no dataset. Raises what is wrong with the dataset."""
-    if not name:
-        return None
-    from wamlab.data import open_dataset
-
-    return open_dataset(name).fingerprint
 
 
 def _one_line(text: str, limit: int = 300) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
 import shlex
@@ -11,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from nbconvert.exporters.exporter import Exporter
@@ -20,15 +20,20 @@ from nbconvert.filters.highlight import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from wamlab import runs
+from wamlab.files import write_file
 from wamlab.notebooks import offline
-from wamlab.notebooks.execute import title_of
+from wamlab.notebooks.collect import IMAGES, PLOTLY_MIME
+from wamlab.notebooks.job import headline, read_notebook, title_of
 from wamlab.notebooks.show import ANSWER_MIME, METRICS_MIME
 
 HERE = Path(__file__).parent
-PLOTLY_MIME = "application/vnd.plotly.v1+json"
 #: A widget's shared scripts and styles stand between these marks; a page keeps the first copy of each.
 _ASSET = re.compile(r"<!--asset:([\w-]+)-->.*?<!--/asset-->", re.S)
-_IMAGES = ("image/svg+xml", "image/png", "image/jpeg", "image/webp")
+
+
+def is_widget(data: Mapping[str, Any]) -> bool:
+    """Whether a MIME bundle is a widget's still form."""
+    return bool(_ASSET.search(data.get("text/html", "")))
 
 
 @dataclass
@@ -55,11 +60,10 @@ class Page:
     path: Path
     question: str
     answer: Markup
-    status: str
-    message: str
-    date: str
-    parameters: Mapping[str, Any]
     thumbnail: Markup
+    status: Mapping[str, Any]
+    config: Mapping[str, Any]
+    run: runs.RunFolder | None = None
 
 
 class OfflineExporter(Exporter):
@@ -104,27 +108,24 @@ def export(notebook: Path, target: Path, run: runs.RunFolder | None = None, inde
     Args:
         run: where the provenance comes from.
         index: relative address of the index page, linked at the top; '' for a page that stands alone.
+
+    Raises `InvalidParameter` (no whole notebook), `ExternalReference` (it would load something) and `WriteFailed`.
     """
-    about = {part: run.read(part) for part in ("config", "environment", "status")} if run else {}
+    about = {part: run.read(part) for part in ("config", "environment")} | {"status": run.about} if run else {}
     name = Path(about.get("config", {}).get("notebook") or notebook.name).stem
-    nb = nbformat.read(notebook, as_version=4)
-    resources = {"metadata": {"name": name, "path": str(notebook.parent)}, "run": about, "index": index}
+    page = write_page(read_notebook(notebook), target, name, about, index, str(notebook.parent))
+    return dataclasses.replace(page, run=run)
+
+
+def write_page(
+    nb: Any, target: Path, name: str, about: Mapping[str, Any] | None = None, index: str = "", folder: str = ""
+) -> Page:
+    """Write the page of a notebook in memory; `about` it: config, environment and status, as in a run folder."""
+    about = about or {}
+    resources = {"metadata": {"name": name, "path": folder}, "run": about, "index": index}
     text, resources = OfflineExporter().from_notebook_node(nb, resources)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_suffix(".part")
-    aside.write_text(text, "utf-8")
-    aside.replace(target)
-    status = about.get("status", {})
-    return Page(
-        target,
-        resources["page"]["question"],
-        resources["page"]["answer"],
-        status.get("status", "unknown"),
-        status.get("message", ""),
-        status.get("time", ""),
-        about.get("config", {}).get("parameters", {}),
-        resources["page"]["thumbnail"],
-    )
+    write_file(target, text)
+    return Page(target, **resources["page"], status=about.get("status", {}), config=about.get("config", {}))
 
 
 @cache
@@ -165,9 +166,9 @@ class _Reader:
 
     def _prose(self, cell: Any) -> None:
         source = cell.source
-        if not self.question and (match := re.match(r"\s*#\s+(.+)", source)):
-            self.question = re.sub(r"[*_`]", "", match[1]).strip()
-            self.lead = self._markdown(source[match.end() :], cell.get("attachments", {}))
+        if not self.question and (found := headline(source)):
+            self.question = found[0]
+            self.lead = self._markdown(found[1], cell.get("attachments", {}))
         else:
             self.blocks.append(Block(prose=self._markdown(source, cell.get("attachments", {}))))
 
@@ -191,11 +192,11 @@ class _Reader:
 
     def _display(self, block: Block, data: Mapping[str, Any]) -> None:
         if ANSWER_MIME in data:
-            self.answer = self._markdown(data[ANSWER_MIME]["text"])
+            self.answer = self._displayed(data[ANSWER_MIME]["text"])
             return
         if METRICS_MIME in data:
             return  # for the run folder, not for reading
-        image = next((m for m in _IMAGES if m in data), "")
+        image = next((m for m in IMAGES if m in data), "")
         if image and not self.thumbnail and image != "image/svg+xml":
             self.thumbnail = _small_image(data[image])
         if PLOTLY_MIME in data:
@@ -211,7 +212,7 @@ class _Reader:
                 {"kind": "image", "source": f"data:{image};base64,{source.strip()}", "alt": data.get("text/plain", "")}
             )
         elif "text/markdown" in data:
-            block.outputs.append({"kind": "prose", "html": self._markdown(data["text/markdown"])})
+            block.outputs.append({"kind": "prose", "html": self._displayed(data["text/markdown"])})
         elif "text/latex" in data:
             block.outputs.append(
                 {"kind": "prose", "html": Markup(offline.mathml(data["text/latex"].strip("$ \n"), display=True))}
@@ -230,6 +231,10 @@ class _Reader:
             return "" if known else match[0]
 
         return _ASSET.sub(keep, fragment)
+
+    def _displayed(self, source: str) -> Markup:
+        """Markdown that code made, with names from data in it: HTML in it is text."""
+        return Markup(MarkdownWithMath(renderer=_Renderer(escape=True, allow_harmful_protocols=False)).render(source))
 
     def _markdown(self, source: str, attachments: Mapping[str, Any] | None = None) -> Markup:
         renderer = _Renderer(escape=False, attachments=dict(attachments or {}), embed_images=True, path=self.folder)

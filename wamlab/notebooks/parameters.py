@@ -1,12 +1,12 @@
 """What parameters a notebook takes, and whether given ones fit: asked before anything runs.
 
-papermill itself only warns at an unknown name and does not check types; here both are refused.
+papermill itself only warns at an unknown name and does not check types or values; here all are refused.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,22 @@ from wamlab.errors import InvalidParameter
 
 Scalar = bool | int | float | str
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _preset(value: Any) -> None:
+    from wamlab.presets import get_preset
+
+    get_preset(value)
+
+
+def _dataset(value: Any) -> None:
+    from wamlab.data import open_dataset
+
+    open_dataset(value)
+
+
+#: Parameters that name a thing, with what raises where there is no such thing.
+_NAMES: dict[str, Callable[[Any], None]] = {"preset": _preset, "dataset": _dataset}
 
 
 @dataclass(frozen=True)
@@ -89,7 +105,11 @@ def declared(nb: Any, name: str) -> dict[str, Parameter]:
 
 
 def check(nb: Any, name: str, given: Mapping[str, Any]) -> dict[str, Scalar]:
-    """`given` parsed to the declared types. Raises `InvalidParameter` for an unknown name, listing the known ones with their help."""
+    """`given` parsed to the declared types.
+
+    Raises `InvalidParameter` for an unknown name, listing the known ones with their help, and for a value of the wrong type; for a
+    preset or dataset other than the default what its own look-up raises.
+    """
     known = declared(nb, name)
     if given and not known:
         raise InvalidParameter(
@@ -99,4 +119,8 @@ def check(nb: Any, name: str, given: Mapping[str, Any]) -> dict[str, Scalar]:
         if key not in known:
             listed = "; ".join(f"{p.name}={p.default!r}" + (f" ({p.help})" if p.help else "") for p in known.values())
             raise InvalidParameter(f"{name} has no parameter {key!r}; known: {listed}")
-    return {key: known[key].parse(value) for key, value in given.items()}
+    values = {key: known[key].parse(value) for key, value in given.items()}
+    for key, value in values.items():
+        if key in _NAMES and value != known[key].default:
+            _NAMES[key](value)
+    return values

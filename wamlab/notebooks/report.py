@@ -2,84 +2,81 @@
 
 from __future__ import annotations
 
-import os
-import sys
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wamlab import runs
 from wamlab.config import project_root, reports_dir
-from wamlab.errors import UnknownName
+from wamlab.errors import UnknownName, WamlabError
 from wamlab.notebooks import parameters
-from wamlab.notebooks.execute import SHARED, Outcome, execute, find_notebook, read_notebook
+from wamlab.notebooks.browser import print_pdf, require_browser
+from wamlab.notebooks.console import Console, short
+from wamlab.notebooks.execute import Outcome
+from wamlab.notebooks.export import Page, export
+from wamlab.notebooks.index import write_index
+from wamlab.notebooks.job import Settings, find_notebook, prepare, read_notebook
+from wamlab.notebooks.pool import run_jobs
+
+#: Parameters that most notebooks share; `wamlab report` passes them to those that declare them.
+SHARED = ("preset", "dataset")
 
 
-def run_notebooks(names: Iterable[str], given: Mapping[str, Any], timeout_s: float | None = None) -> bool:
-    """Run each notebook into a run folder with its page; False if any of them failed. All parameters are checked before the first runs."""
-    from wamlab.notebooks.export import export
+def run_notebooks(
+    names: Iterable[str], given: Mapping[str, Any], settings: Settings | None = None, workers: int = 1
+) -> bool:
+    """Run each notebook into a run folder with its page; False if any of them failed. All is checked before the first one runs."""
+    settings = settings or Settings()
+    jobs = [prepare(find_notebook(name), given, settings) for name in names]
+    console, pages = Console(), {}
 
-    paths = [find_notebook(name) for name in names]
-    for path in paths:
-        parameters.check(read_notebook(path), path.name, given)
-    good = True
-    for path in paths:
-        outcome = execute(path, given, timeout_s=timeout_s, progress=show_progress)
-        page = outcome.run.path / "page.html"
-        if outcome.run.notebook.is_file():
-            export(outcome.run.notebook, page, outcome.run)
-        _say(outcome, page)
-        good &= outcome.ok
-    return good
+    def ended(outcome: Outcome) -> None:
+        pages[outcome.job.path] = _page(outcome, console, outcome.run.path / "page.html")
+
+    outcomes = run_jobs(jobs, settings, workers, console.progress, ended)
+    return all(outcome.ok for outcome in outcomes) and all(pages.values())
 
 
-def report_all(shared: Mapping[str, Any], timeout_s: float | None = None) -> bool:
-    """Run the notebooks that changed, export every page into reports/ and write its index; False if any notebook failed."""
-    from wamlab.notebooks.export import export
-    from wamlab.notebooks.index import write_index
+def report_all(
+    shared: Mapping[str, Any], settings: Settings | None = None, workers: int = 2, pdf: bool = False
+) -> bool:
+    """Run the notebooks that changed, export every page into reports/ and write its index; False if any notebook failed.
 
+    Raises what `prepare` raises, and `BrowserMissing` where PDFs are wanted, before anything runs.
+    """
+    if pdf:
+        require_browser()
+    settings = dataclasses.replace(settings or Settings(), resume=True)
     notebooks = sorted((project_root() / "notebooks").glob("*.ipynb"))
     if not notebooks:
         raise UnknownName("project folder", Path.cwd().name, ["a folder with pyproject.toml and notebooks/*.ipynb"])
-    pages, good = [], True
+    jobs = []
     for path in notebooks:
         known = parameters.declared(read_notebook(path), path.name)
-        given = {name: shared[name] for name in SHARED if name in shared and name in known}
-        outcome = execute(path, given, timeout_s=timeout_s, reuse=True, progress=show_progress)
-        target = reports_dir() / f"{path.stem}.html"
-        if outcome.run.notebook.is_file():
-            pages.append(export(outcome.run.notebook, target, outcome.run, index="index.html"))
-        _say(outcome, target)
-        good &= outcome.ok
-    index = write_index(pages, reports_dir() / "index.html")
-    print(f"{len(pages)} pages: {_short(index)}")
-    return good
+        jobs.append(prepare(path, {n: shared[n] for n in SHARED if n in shared and n in known}, settings))
+    console, pages = Console(), {}
+
+    def ended(outcome: Outcome) -> None:
+        target = reports_dir() / f"{outcome.job.path.stem}.html"
+        page = pages[outcome.job.path] = _page(outcome, console, target, index="index.html")
+        if page and pdf:
+            print_pdf(page.path)
+
+    outcomes = run_jobs(jobs, settings, workers, console.progress, ended)
+    listed = [pages[path] for path in notebooks if pages[path]]
+    index = write_index(listed, reports_dir() / "index.html", runs.every())
+    print(f"{len(listed)} pages: {short(index)}")
+    return all(outcome.ok for outcome in outcomes) and all(pages.values())
 
 
-def show_progress(notebook: str, cell: int, cells: int, doing: str) -> None:
-    """`05_video_rollouts  7/12  Roll out every model`: one line rewritten on a terminal, one line a cell elsewhere."""
-    line = f"{notebook}  {cell}/{cells}  {doing}"
-    if sys.stdout.isatty():
-        width = os.get_terminal_size().columns if sys.stdout.isatty() else 80
-        print(f"\r\x1b[2K{line[: width - 1]}", end="", flush=True)
-    else:
-        print(line, flush=True)
-
-
-def _say(outcome: Outcome, page: Path) -> None:
-    start = "\r\x1b[2K" if sys.stdout.isatty() else ""
-    if outcome.reused:
-        print(
-            f"{start}{outcome.notebook.stem}  unchanged, reusing the run of {outcome.run.read('status').get('time', '?')}"
-        )
-    elif outcome.ok:
-        print(f"{start}{outcome.notebook.stem}  done in {outcome.seconds:.0f} s  {_short(page)}")
-    else:
-        print(f"{start}wamlab: {outcome.notebook.stem} {outcome.status}: {outcome.message}", file=sys.stderr)
-        print(f"{outcome.notebook.stem}  {outcome.status}  {_short(page)}")
-
-
-def _short(path: Path) -> str:
+def _page(outcome: Outcome, console: Console, target: Path, index: str = "") -> Page | None:
+    """Export the page of a run and say how it ended; None where there is no page, e.g. since the disk is full."""
+    page = None
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+        if outcome.run.notebook.is_file():
+            page = export(outcome.run.notebook, target, outcome.run, index)
+    except WamlabError as error:
+        console.complain(f"no page of {outcome.job.label}: {error}")
+    console.ended(outcome, page and page.path)
+    return page

@@ -9,7 +9,7 @@ import base64
 import dataclasses
 import html
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,19 @@ from wamlab.types import Finding
 ANSWER_MIME = "application/vnd.wamlab.answer+json"
 FINDINGS_MIME = "application/vnd.wamlab.findings+json"
 METRICS_MIME = "application/vnd.wamlab.metrics+json"
+TABLE_MIME = "application/vnd.wamlab.table+json"
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext wamlab.notebooks.show`, as the runner does: every DataFrame that is displayed brings all its values for the run folder."""
+    formatter = shell.display_formatter.mimebundle_formatter
+    for module in ("pandas.core.frame", "pandas"):  # where pandas 2 and pandas 3 say that it lives
+        formatter.for_type_by_name(module, "DataFrame", _table)
+
+
+def _table(frame: Any, **_: Any) -> dict[str, Any]:
+    plain = list(frame.index) == list(range(len(frame)))
+    return {TABLE_MIME: {"csv": frame.to_csv(index=not plain)}}
 
 
 @dataclass(frozen=True)
@@ -39,14 +52,20 @@ class Answer:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Named numbers for the run folder; shows as a small list."""
+    """Named numbers for the run folder, each alone or with its interval, (value, low, high); shows as a small list."""
 
-    values: Mapping[str, float]
+    values: Mapping[str, float | tuple[float, float, float]]
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        lines = [f"{name}: {value:.4g}" for name, value in self.values.items()]
-        plain = {k: (v if math.isfinite(v) else None) for k, v in self.values.items()}
-        return {"text/plain": "\n".join(lines), METRICS_MIME: plain}
+        lines = [f"{name}: {number(value)}" for name, value in self.values.items()]
+        return {"text/plain": "\n".join(lines), METRICS_MIME: {k: _plain(v) for k, v in self.values.items()}}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON: null for what is not finite."""
+    if isinstance(value, Sequence):
+        return [_plain(v) for v in value]
+    return float(value) if math.isfinite(value) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +100,7 @@ class Findings(tuple):
         rows = "".join(
             f'<tr><td class="claim">{html.escape(f.claim)}</td><td data-label="In the paper: ">{html.escape(f.paper)}</td>'
             f'<td data-label="Here: ">{html.escape(measured(f))}</td>'
-            f'<td><span class="verdict {f.verdict.replace(" ", "-")}">{html.escape(f.verdict)}</span></td></tr>'
+            f'<td><span class="verdict {html.escape(f.verdict.replace(" ", "-"))}">{html.escape(f.verdict)}</span></td></tr>'
             for f in self
         )
         on = html.escape("; ".join(dict.fromkeys(f.measured_on for f in self)))
@@ -92,11 +111,14 @@ class Findings(tuple):
 
 def measured(f: Finding) -> str:
     """`0.21 [0.18, 0.24] dB`"""
-    unit = f" {f.unit}" if f.unit else ""
     if f.measured is None:
         return "not measured"
-    return f"{_number(f.measured)} [{_number(f.interval[0])}, {_number(f.interval[1])}]{unit}"
+    return number((f.measured, *f.interval)) + (f" {f.unit}" if f.unit else "")
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−") if math.isfinite(value) else "n/a"
+def number(value: Any) -> str:
+    """`0.21`, or `0.21 [0.18, 0.24]` of a value with its interval; what is not finite is n/a."""
+    if isinstance(value, Sequence):
+        middle, low, high = map(number, value)
+        return f"{middle} [{low}, {high}]"
+    return f"{value:.3g}".replace("-", "−") if value is not None and math.isfinite(value) else "n/a"

@@ -1,4 +1,4 @@
-// Theme switch, and plotly figures drawn from the packed library. No imports: the page holds everything.
+// Theme switch, the index's filters, and plotly figures drawn from the packed library. No imports: the page holds everything.
 (() => {
   const root = document.documentElement;
   const dark = () => matchMedia("(prefers-color-scheme: dark)").matches;
@@ -78,6 +78,18 @@
     globalThis.Plotly.relayout(box, { template: template(figure, name) });
   });
   function changed() { label(); recolour(theme()); }
+
+  // The index: show what fits every filter that is set.
+  const form = document.getElementById("filters");
+  form?.addEventListener("change", () => {
+    const wanted = [...new FormData(form)].filter(([, value]) => value);
+    let shown = 0;
+    for (const item of document.querySelectorAll("[data-notebook]")) {
+      item.hidden = !wanted.every(([name, value]) => (item.dataset[name] || "").split("|").includes(value));
+      shown += !item.hidden;
+    }
+    document.getElementById("nothing").hidden = shown > 0;
+  });
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
   addEventListener("beforeprint", () => recolour("light"));

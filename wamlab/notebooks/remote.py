@@ -1,0 +1,34 @@
+"""A kernel of a Jupyter kernel gateway, as nbclient takes one: Jupyter's own manager and client, with the token where they forget it."""
+
+from __future__ import annotations
+
+from threading import Thread
+
+import websocket
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_server.gateway.gateway_client import GatewayClient
+from jupyter_server.gateway.managers import GatewayKernelClient, GatewayKernelManager
+from traitlets import Type
+
+
+class RemoteClient(GatewayKernelClient):
+    """Sends the token of JUPYTER_GATEWAY_AUTH_TOKEN with the websocket, too: jupyter_server 2 sends it with requests alone."""
+
+    async def start_channels(self, **channels: bool) -> None:
+        gateway = GatewayClient.instance()
+        self.channel_socket = websocket.create_connection(
+            f"{gateway.ws_url}{gateway.kernels_endpoint}/{self.kernel_id}/channels",
+            timeout=gateway.KERNEL_LAUNCH_TIMEOUT,
+            enable_multithread=True,
+            sslopt={"ca_certs": gateway.ca_certs, "certfile": gateway.client_cert, "keyfile": gateway.client_key},
+            header=gateway.load_connection_args().get("headers", {}),
+        )
+        await AsyncKernelClient.start_channels(self, **channels)
+        self.response_router = Thread(target=self._route_responses, daemon=True)
+        self.response_router.start()
+
+
+class RemoteManager(GatewayKernelManager):
+    """Its kernel is talked to by a `RemoteClient`."""
+
+    client_factory = Type(RemoteClient)
