@@ -1,101 +1,29 @@
 // Rows of frames that share one time. Live, a scene's strips come from the kernel as binary buffers; in a page they are in the state.
-// A strip holds frame t at column t % columns and row t / columns, with columns = strip width / frame width.
-
-const SVG = "http://www.w3.org/2000/svg";
-const KERNEL_PATIENCE_MS = 8000;
-
-const el = (tag, props = {}, ...children) => {
-  const node = Object.assign(document.createElement(tag), props);
-  node.append(...children);
-  return node;
-};
-const svg = (tag, attributes) => {
-  const node = document.createElementNS(SVG, tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  return node;
-};
-const finite = (values) => values.filter((v) => v !== null && v !== undefined);
-const number = (v, signed = false) => (v === null || v === undefined ? "–"
-  : `${signed && v > 0 ? "+" : ""}${Math.abs(v) >= 100 ? v.toFixed(0) : Math.abs(v) >= 10 ? v.toFixed(1) : v.toFixed(2)}`.replace("-", "−"));
-export const clock = (s) => (s === 0 ? "now" : `${s > 0 ? "+" : "−"}${Math.abs(s).toFixed(1)} s`);
-
-/** Points of a small line: "M x y L …", with gaps where a value is missing. */
-export function path(values, low, high, width, height, pad = 3) {
-  const x = (i) => pad + (values.length < 2 ? 0 : (i / (values.length - 1)) * (width - 2 * pad));
-  const y = (v) => height - pad - ((v - low) / (high - low || 1)) * (height - 2 * pad);
-  let pen = "M";
-  let out = "";
-  values.forEach((v, i) => {
-    if (v === null || v === undefined) { pen = "M"; return; }
-    out += `${pen}${x(i).toFixed(1)} ${y(v).toFixed(1)}`;
-    pen = "L";
-  });
-  return { d: out, x, y };
-}
-
-/** A sparkline with a cursor: returns {node, at(i)}. */
-function sparkline(values, { low, high, color, zero = false, height = 34 }) {
-  const width = 240;
-  const node = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true", class: "wrp-spark" });
-  const line = path(values, low, high, width, height);
-  if (zero && low < 0 && high > 0) node.append(svg("line", { x1: 0, x2: width, y1: line.y(0), y2: line.y(0), class: "wrp-zero" }));
-  node.append(svg("path", { d: line.d, class: "wrp-line", stroke: color }));
-  const cursor = svg("line", { y1: 0, y2: height, class: "wrp-cursor" });
-  node.append(cursor);
-  return { node, at(i) { const x = line.x(i).toFixed(1); cursor.setAttribute("x1", x); cursor.setAttribute("x2", x); } };
-}
-
-const decoded = (source) => new Promise((resolve, reject) => {
-  const image = new Image();
-  image.onload = () => resolve(image);
-  image.onerror = () => reject(new Error("a strip of frames could not be decoded"));
-  image.src = source;
-});
 
 /** Where a scene's strips come from: load(i) -> {row: image}. */
-function pictures(model) {
+function pictures(model, onSilence) {
   const cache = new Map();
   const fromPage = async (i) => {
     const entries = Object.entries(model.get("_strips")[i]);
     return Object.fromEntries(await Promise.all(entries.map(async ([row, uri]) => [row, await decoded(uri)])));
   };
-  const waiting = new Map();
-  let last = 0;
-  const receive = async (message, buffers) => {
-    const request = waiting.get(message.id);
-    if (!request) return;
-    waiting.delete(message.id);
-    clearTimeout(request.timer);
-    if (message.error) { request.reject(new Error(message.error)); return; }
-    try {
-      const images = await Promise.all(buffers.map(async (buffer) => {
-        const address = URL.createObjectURL(new Blob([buffer], { type: message.mime }));
-        try { return await decoded(address); } finally { URL.revokeObjectURL(address); }
-      }));
-      request.resolve(Object.fromEntries(message.rows.map((row, k) => [row, images[k]])));
-    } catch (error) { request.reject(error); }
+  const channel = Array.isArray(model.get("_strips")) ? null : kernel(model, onSilence);
+  const fromKernel = async (i) => {
+    const { message, buffers } = await channel.ask({ kind: "strips", scene: i });
+    const images = await Promise.all(buffers.map((buffer) => decodedBytes(buffer, message.mime)));
+    return Object.fromEntries(message.rows.map((row, k) => [row, images[k]]));
   };
-  const fromKernel = (i) => new Promise((resolve, reject) => {
-    const id = ++last;
-    const timer = setTimeout(() => {
-      waiting.delete(id);
-      reject(new Error("no answer from the kernel; run the cell again"));
-    }, KERNEL_PATIENCE_MS);
-    waiting.set(id, { resolve, reject, timer });
-    model.send({ kind: "strips", id, scene: i });
-  });
-  const inPage = Array.isArray(model.get("_strips"));
-  if (!inPage) model.on("msg:custom", receive);
   return {
     load(i) {
       if (!cache.has(i)) {
-        const images = inPage ? fromPage(i) : fromKernel(i);
+        const images = channel ? fromKernel(i) : fromPage(i);
         images.catch(() => cache.delete(i));
         cache.set(i, images);
       }
       return cache.get(i);
     },
-    close() { if (!inPage) model.off("msg:custom", receive); waiting.forEach((r) => clearTimeout(r.timer)); },
+    forget() { channel?.forget(); },
+    close() { channel?.close(); },
   };
 }
 
@@ -110,7 +38,11 @@ function render({ model, el: host }) {
     return () => root.remove();
   }
 
-  const source = pictures(model);
+  const again = () => { source.forget(); show(scene); };
+  const retry = () => el("button", { type: "button", textContent: "Try again", onclick: again });
+  const source = pictures(model, (silent) => {
+    if (silent) state.replaceChildren("No answer from the kernel: it is busy with another cell, or gone (then run the cell again). ", retry());
+  });
   const truth = model.get("truth");
   const style = (row) => ({ color: "currentColor", label: row, ...(model.get("styles")?.[row] ?? {}) });
   const select = el("select", {}, ...catalog.map((s, i) => el("option", { value: String(i), textContent: s.note ? `${s.name}, ${s.note}` : s.name })));
@@ -197,20 +129,11 @@ function render({ model, el: host }) {
       value.textContent = values && error !== null ? `${model.get("metric")} ${number(error)}` : "";
       canvas.setAttribute("aria-label", `${label}, ${clock(now.times_s[i])}${value.textContent ? `, ${value.textContent}` : ""}`);
       if (!images) continue;
-      const ratio = Math.min(globalThis.devicePixelRatio || 1, 2);
-      const shown = Math.round((canvas.clientWidth || width) * ratio);
-      if (canvas.width !== shown) { canvas.width = shown; canvas.height = Math.round((shown * height) / width); }
-      const context = canvas.getContext("2d");
-      context.imageSmoothingQuality = "high";
-      const cut = (image) => {
-        const columns = Math.max(1, Math.floor(image.naturalWidth / width));
-        context.drawImage(image, (i % columns) * width, Math.floor(i / columns) * height, width, height, 0, 0, canvas.width, canvas.height);
-      };
-      context.globalCompositeOperation = "source-over";
-      cut(images[row]);
+      const context = fitted(canvas, width, height);
+      cut(context, images[row], i, width, height);
       const against = compare && row !== truth;
       canvas.classList.toggle("wrp-difference", against);
-      if (against) { context.globalCompositeOperation = "difference"; cut(images[truth]); }
+      if (against) { context.globalCompositeOperation = "difference"; cut(context, images[truth], i, width, height); }
     }
     root.dataset.frame = String(i);
   }
@@ -234,7 +157,7 @@ function render({ model, el: host }) {
       if (mine !== turn) return;
       stop();
       root.dataset.state = "error";
-      state.replaceChildren(`The frames could not be shown: ${error.message} `, el("button", { type: "button", textContent: "Try again", onclick: () => show(scene) }));
+      state.replaceChildren(`The frames could not be shown: ${error.message} `, retry());
     }
   }
 
