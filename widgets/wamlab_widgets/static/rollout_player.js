@@ -44,7 +44,6 @@ function render({ model, el: host }) {
     if (silent) state.replaceChildren("No answer from the kernel: it is busy with another cell, or gone (then run the cell again). ", retry());
   });
   const truth = model.get("truth");
-  const style = (row) => ({ color: "currentColor", label: row, ...(model.get("styles")?.[row] ?? {}) });
   const select = el("select", {}, ...catalog.map((s, i) => el("option", { value: String(i), textContent: s.note ? `${s.name}, ${s.note}` : s.name })));
   const difference = el("input", { type: "checkbox" });
   const differ = el("label", { className: "wrp-check" }, difference, "difference from truth");
@@ -53,23 +52,16 @@ function render({ model, el: host }) {
   const stage = el("div", { className: "wrp-stage" });
   const state = el("p", { className: "wrp-state" });
   state.setAttribute("role", "status");
-  const play = el("button", { type: "button", className: "wrp-play" });
-  const slider = el("input", { type: "range", min: "0", step: "1", className: "wrp-time" });
-  slider.setAttribute("aria-label", "time from the present");
-  const time = el("output", { className: "wrp-clock" });
+  const player = transport(model, () => catalog[scene].times_s);
+  const { frame, stop } = player;
   const traces = el("div", { className: "wrp-traces" });
-  const controls = el("div", { className: "wrp-controls" }, play, slider, time);
-  root.append(head, stage, state, controls, traces);
+  root.append(head, stage, state, player.node, traces);
 
   let scene = 0;
   let images = null;
   let cells = [];
   let sparks = [];
   let turn = 0;
-  let timer = 0;
-
-  const last = () => catalog[scene].times_s.length - 1;
-  const frame = () => Math.min(Math.max(0, model.get("frame")), last());
 
   function build() {
     const now = catalog[scene];
@@ -78,19 +70,12 @@ function render({ model, el: host }) {
     const high = Math.max(0, ...errors) || 1;
     const [width, height] = now.size;
     select.value = String(scene);
-    slider.max = String(last());
     differ.remove();
     if (now.rows.includes(truth) && now.rows.length > 1) head.append(differ);
     sparks = [];
     cells = now.rows.map((row) => {
-      const { color, label } = style(row);
-      const canvas = el("canvas");
-      canvas.style.aspectRatio = `${width} / ${height}`;
-      canvas.setAttribute("role", "img");
-      const value = el("span", { className: "wrp-value" });
-      const name = el("span", { className: "wrp-name", textContent: label });
-      name.style.setProperty("--row", color);
-      const figure = el("figure", {}, el("figcaption", {}, name, value), canvas);
+      const { color, label } = styleOf(model, row);
+      const { figure, canvas, value } = picture(label, color, width, height);
       const values = now.errors[row];
       if (values) {
         const spark = sparkline(values, { low, high, color });
@@ -99,11 +84,7 @@ function render({ model, el: host }) {
       } else if (errors.length) figure.append(el("div", { className: "wrp-spark" }));
       return { row, label, canvas, value, values };
     });
-    const wide = width / height > 1.3;
-    const most = wide ? (cells.length % 3 === 0 ? 3 : 2) : 4;
-    stage.style.setProperty("--columns", Math.min(cells.length, most));
-    stage.style.setProperty("--narrow", Math.min(cells.length, wide ? 1 : 2));
-    stage.replaceChildren(...cells.map((c) => c.canvas.parentNode));
+    arrange(stage, cells.map((c) => c.canvas.parentNode), width / height);
     traces.replaceChildren(...now.actions.map((action) => {
       const known = finite(action.values);
       const bound = Math.max(1e-6, ...known.map(Math.abs));
@@ -119,9 +100,7 @@ function render({ model, el: host }) {
     const i = frame();
     const now = catalog[scene];
     const [width, height] = now.size;
-    slider.value = String(i);
-    slider.setAttribute("aria-valuetext", `${clock(now.times_s[i])}, frame ${i} of ${last()}`);
-    time.textContent = clock(now.times_s[i]);
+    player.draw();
     sparks.forEach((s) => s.at(i));
     const compare = difference.checked && now.rows.includes(truth);
     for (const { row, label, canvas, value, values } of cells) {
@@ -161,37 +140,12 @@ function render({ model, el: host }) {
     }
   }
 
-  const playing = () => timer !== 0;
-  function label() {
-    play.textContent = playing() ? "❚❚" : "▶";
-    play.setAttribute("aria-label", playing() ? "pause" : "play");
-  }
-  function stop() { clearInterval(timer); timer = 0; label(); model.save_changes(); }
-  function start() {
-    if (frame() === last()) go(0);
-    timer = setInterval(() => (frame() === last() ? stop() : model.set("frame", frame() + 1)), 1000 / Math.max(0.1, model.get("fps")));
-    label();
-  }
-  const go = (i) => { model.set("frame", Math.min(Math.max(0, i), last())); if (!playing()) model.save_changes(); };
   const choose = (i) => { model.set("scene", (i + catalog.length) % catalog.length); model.save_changes(); };
 
-  play.onclick = () => (playing() ? stop() : start());
-  slider.oninput = () => model.set("frame", Number(slider.value));
-  slider.onchange = () => model.save_changes();
   select.onchange = () => choose(Number(select.value));
   difference.onchange = paint;
-  root.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target === select) return;
-    const does = {
-      ArrowRight: () => go(frame() + 1), ArrowLeft: () => go(frame() - 1), Home: () => go(0), End: () => go(last()),
-      PageDown: () => choose(scene + 1), PageUp: () => choose(scene - 1),
-      " ": event.target === difference ? null : () => play.onclick(),
-    }[event.key];
-    if (!does) return;
-    event.preventDefault();
-    event.stopPropagation();
-    does();
-  });
+  const keys = { ...player.keys, PageDown: () => choose(scene + 1), PageUp: () => choose(scene - 1) };
+  onKeys(root, keys, (target, key) => target === select || (target === difference && key === " "));
   stage.addEventListener("pointerdown", () => root.focus({ preventScroll: true }));
 
   const sized = new ResizeObserver(() => paint());
@@ -199,10 +153,9 @@ function render({ model, el: host }) {
   const onScene = () => { stop(); show(model.get("scene")); };
   model.on("change:frame", paint);
   model.on("change:scene", onScene);
-  label();
   show(model.get("scene"));
   return () => {
-    clearInterval(timer);
+    player.close();
     sized.disconnect();
     source.close();
     model.off("change:frame", paint);

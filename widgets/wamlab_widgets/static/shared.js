@@ -4,6 +4,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const KERNEL_PATIENCE_MS = 8000;
+const GIVEN_UP = "given up";
 
 const el = (tag, props = {}, ...children) => {
   const node = Object.assign(document.createElement(tag), props);
@@ -99,7 +100,7 @@ function kernel(model, onSilence = () => {}) {
     else question.resolve({ message, buffers });
   };
   model.on("msg:custom", receive);
-  const forget = () => { for (const id of [...open.keys()]) settle(id).reject(new Error("given up")); };
+  const forget = () => { for (const id of [...open.keys()]) settle(id).reject(new Error(GIVEN_UP)); };
   return {
     ask: (content) => new Promise((resolve, reject) => {
       const id = `${view}-${++last}`;
@@ -109,4 +110,83 @@ function kernel(model, onSilence = () => {}) {
     forget,
     close() { forget(); model.off("msg:custom", receive); },
   };
+}
+
+/** Play button, time slider and clock on the traits `frame` and `fps`. `times()` -> seconds of each frame; `loop`: start over at the end. */
+function transport(model, times, { loop = false } = {}) {
+  const play = el("button", { type: "button", className: "wrp-play" });
+  const slider = el("input", { type: "range", min: "0", step: "1", className: "wrp-time" });
+  slider.setAttribute("aria-label", "time from the present");
+  const time = el("output", { className: "wrp-clock" });
+  const node = el("div", { className: "wrp-controls" }, play, slider, time);
+  let timer = 0;
+  const last = () => times().length - 1;
+  const frame = () => Math.min(Math.max(0, model.get("frame")), last());
+  const playing = () => timer !== 0;
+  function label() {
+    play.textContent = playing() ? "❚❚" : "▶";
+    play.setAttribute("aria-label", playing() ? "pause" : "play");
+  }
+  function stop() { clearInterval(timer); timer = 0; label(); model.save_changes(); }
+  function start() {
+    if (frame() === last()) model.set("frame", 0);
+    timer = setInterval(() => {
+      if (frame() < last()) model.set("frame", frame() + 1);
+      else if (loop) model.set("frame", 0);
+      else stop();
+    }, 1000 / Math.max(0.1, model.get("fps")));
+    label();
+  }
+  const go = (i) => { model.set("frame", Math.min(Math.max(0, i), last())); if (!playing()) model.save_changes(); };
+  const toggle = () => (playing() ? stop() : start());
+  play.onclick = toggle;
+  slider.oninput = () => model.set("frame", Number(slider.value));
+  slider.onchange = () => model.save_changes();
+  label();
+  return {
+    node, frame, stop,
+    keys: { ArrowRight: () => go(frame() + 1), ArrowLeft: () => go(frame() - 1), Home: () => go(0), End: () => go(last()), " ": toggle },
+    draw() {
+      const i = frame();
+      slider.max = String(last());
+      slider.value = String(i);
+      slider.setAttribute("aria-valuetext", `${clock(times()[i])}, frame ${i} of ${last()}`);
+      time.textContent = clock(times()[i]);
+    },
+    close() { clearInterval(timer); },
+  };
+}
+
+/** Do what a key means in `keys`; keys pressed with a modifier, or while `elsewhere(target)` needs them, are left alone. */
+function onKeys(root, keys, elsewhere) {
+  root.addEventListener("keydown", (event) => {
+    const does = keys[event.key];
+    if (!does || event.ctrlKey || event.metaKey || event.altKey || elsewhere(event.target, event.key)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    does();
+  });
+}
+
+const styleOf = (model, row) => ({ color: "currentColor", label: row, ...(model.get("styles")?.[row] ?? {}) });
+
+/** A named picture with a place for what is measured on it. */
+function picture(label, color, width, height) {
+  const canvas = el("canvas");
+  canvas.style.aspectRatio = `${width} / ${height}`;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", label);
+  const value = el("span", { className: "wrp-value" });
+  const name = el("span", { className: "wrp-name", textContent: label });
+  name.style.setProperty("--row", color);
+  return { figure: el("figure", {}, el("figcaption", {}, name, value), canvas), canvas, value };
+}
+
+/** Pictures side by side, as many as look well at their shape (width / height). */
+function arrange(stage, figures, shape) {
+  const wide = shape > 1.3;
+  const most = wide ? (figures.length % 3 === 0 ? 3 : 2) : 4;
+  stage.style.setProperty("--columns", Math.min(figures.length, most));
+  stage.style.setProperty("--narrow", Math.min(figures.length, wide ? 1 : 2));
+  stage.replaceChildren(...figures);
 }
