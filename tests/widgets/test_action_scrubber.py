@@ -1,4 +1,3 @@
-import base64
 import io
 import json
 
@@ -6,13 +5,11 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from notebook_files import executed, mime
+from browsing import live, page_with
 from PIL import Image
 
 from wamlab.errors import InvalidAction, InvalidParameter, InvalidShape, UnknownName
-from wamlab.notebooks.export import export
 from wamlab_widgets import ActionScrubber
-from wamlab_widgets.base import source
 from wamlab_widgets.pixels import MAGENTA
 
 HEIGHT, WIDTH, HORIZON = 24, 32, 3
@@ -205,11 +202,6 @@ def test_frames_are_never_in_synced_traits():
 # -- in a browser ---------------------------------------------------------------------------------------------------------------
 
 
-def page_with(tmp_path, *widgets):
-    outputs = [(f"widget {i}", [mime(w._repr_mimebundle_()[0])]) for i, w in enumerate(widgets)]
-    return export(executed(tmp_path / "x.ipynb", *outputs), tmp_path / "x.html").path
-
-
 READY = '.wrp-scrubber[data-state="ready"]'
 LEFT = ".wrp-editor:nth-child(1) .wrp-held"
 CANVAS = ".wrp-scrubber figure:nth-child(2) canvas"
@@ -297,45 +289,6 @@ def test_states_without_futures_are_visible(tmp_path, visit):
     page.wait_for_selector('.wrp-scrubber[data-state="error"]')
     assert "offline_kb=0" in page.text_content('.wrp-scrubber[data-state="silent"]')
     assert "no such road" in page.text_content('.wrp-scrubber[data-state="error"] figure:nth-child(2) .wrp-note')
-
-
-KERNEL = """async ([source, state]) => {
-  const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
-  const listeners = {};
-  const tell = (e, ...a) => (listeners[e] ?? []).forEach((f) => f(...a));
-  globalThis.asked = [];
-  globalThis.model = {
-    get: (k) => state[k],
-    set: (k, v) => { state[k] = v; tell("change:" + k); },
-    on: (e, f) => (listeners[e] ??= []).push(f),
-    off: (e, f) => { listeners[e] = (listeners[e] ?? []).filter((g) => g !== f); },
-    save_changes() {},
-    async send(message) {
-      globalThis.asked.push(message);
-      const { content, buffers } = await globalThis.python(message);
-      tell("msg:custom", content, buffers.map((b) => new DataView(Uint8Array.from(atob(b), (c) => c.charCodeAt(0)).buffer)));
-    },
-  };
-  globalThis.close_widget = module.default.render({ model: globalThis.model, el: document.body });
-}"""
-
-
-def live(tmp_path, visit, widget):
-    """The widget's module with the widget itself as its kernel."""
-    (tmp_path / "empty.html").write_text("<!doctype html><title>x</title><link rel=icon href=data:,>")
-    seen = visit(tmp_path / "empty.html")
-
-    def python(message):
-        sent = []
-        widget.send = lambda content, buffers=None: sent.append((content, buffers))
-        widget._on_message(widget, message, [])
-        content, buffers = sent[0]
-        return {"content": content, "buffers": [base64.b64encode(b).decode() for b in buffers]}
-
-    seen.page.expose_function("python", python)
-    state = {k: v for k, v in widget.get_state().items() if isinstance(v, (int, float, str, list, dict)) and k[:4] != "_esm"}
-    seen.page.evaluate(KERNEL, [source("action_scrubber.js"), state])
-    return seen
 
 
 @pytest.mark.browser

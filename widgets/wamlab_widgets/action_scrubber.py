@@ -142,7 +142,7 @@ class ActionScrubber(Widget):
             "times_s": (np.arange(self._horizon + 1) * self._step_s).round(3).tolist(),
             "rows": list(self._rollouts),
             "accepts": {name: list(taken) for name, taken in self._accepts.items()},
-            "presets": {name: _rounded(p) for name, p in self._presets.items()},
+            "presets": [{"name": name, "actions": _rounded(p)} for name, p in self._presets.items()],
             "trained": {name: list(b) for name, b in span.items()},
             "limits": reach,
         }

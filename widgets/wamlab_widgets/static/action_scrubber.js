@@ -306,7 +306,7 @@ function render({ model, el: host }) {
       return { row, label, note, ...made };
     });
     arrange(stage, cells.map((c) => c.figure), width / height);
-    chosen.replaceChildren(...Object.entries(now.presets).map(([name, profile]) => {
+    chosen.replaceChildren(...now.presets.map(({ name, actions: profile }) => {
       const button = el("button", { type: "button", textContent: name, onclick: () => { actions = profile.map((p) => [...p]); moved(); done(); } });
       button.profile = profile;
       return button;
