@@ -19,7 +19,7 @@ _PATIENCE_S = 120
 
 
 class Lab:
-    """A running JupyterLab; `open(*cells)` makes a notebook, opens it, runs it, and gives the page."""
+    """A running JupyterLab. `open(*cells)` makes a notebook, opens it and runs its first cell; `run` runs another."""
 
     def __init__(self, url: str, root: Path, browser: Any) -> None:
         self.url, self.root, self.browser = url, root, browser
@@ -34,10 +34,13 @@ class Lab:
         page.complaints = []
         page.on("pageerror", lambda e: page.complaints.append(str(e)))
         page.goto(f"{self.url}/doc/tree/{path.name}")
-        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
-        for _ in cells:
-            page.keyboard.press("Shift+Enter") if _ else None
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        self.run(page, 0)
         return page
+
+    def run(self, page: Any, index: int) -> None:
+        page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(index).click()
+        page.keyboard.press("Control+Enter")
 
     def close(self) -> None:
         for page in self.pages:
@@ -55,11 +58,13 @@ def jupyter_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
     }
     settings = {
         "ServerApp.ip": "127.0.0.1", "ServerApp.port": port, "ServerApp.open_browser": False, "ServerApp.root_dir": root,
-        "ServerApp.allow_root": True, "IdentityProvider.token": "", "LabApp.news_url": "",
-        "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+        "ServerApp.allow_root": True, "IdentityProvider.token": "", "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
     }  # fmt: skip
     command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in settings.items())]
-    with (root / "log").open("w") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=root) as server:
+    with (
+        (root / "log").open("w") as log,
+        subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=root) as server,
+    ):
         url, started = f"http://127.0.0.1:{port}", time.monotonic()
         while server.poll() is None:
             try:

@@ -8,7 +8,7 @@ import traitlets
 from browsing import live, page_with
 from PIL import Image
 
-from wamlab.errors import InvalidAction, InvalidParameter, InvalidShape, UnknownName
+from wamlab.errors import InvalidAction, InvalidParameter, InvalidShape
 from wamlab_widgets import ActionScrubber
 from wamlab_widgets.pixels import MAGENTA
 
@@ -80,7 +80,7 @@ def test_models_get_the_actions_with_their_speed_and_only_the_settings_they_take
 
     widget = scrubber({"m": only_seed}, seed=5)
     widget.predict("m", [[0.1, 1.0]] * HORIZON, steps=3)
-    (actions, seed), = asked
+    ((actions, seed),) = asked
     assert actions.shape == (HORIZON, 3)
     assert actions.dtype == np.float32
     np.testing.assert_allclose(actions[:, 2], [8, 8.5, 9])
@@ -123,7 +123,12 @@ def test_replies_hold_a_strip_and_errors_are_answers():
     (content, buffers), (errors, _), *wrong = sent
     assert Image.open(io.BytesIO(buffers[0])).size == ((HORIZON + 1) * WIDTH, HEIGHT)
     assert errors["errors"] == [0.0] * (HORIZON + 1)
-    assert [c["error"].split(":")[0] for c, _ in wrong] == ["UnknownName", "InvalidAction", "UnknownName", "AttributeError"]
+    assert [c["error"].split(":")[0] for c, _ in wrong] == [
+        "UnknownName",
+        "InvalidAction",
+        "UnknownName",
+        "AttributeError",
+    ]
     assert content["mime"] == "image/jpeg"
 
 
@@ -136,7 +141,9 @@ def test_float_frames_are_taken_and_their_nan_painted():
     assert "8.33% of the pixels" in answer.note
 
 
-@pytest.mark.parametrize("frames", [np.zeros((HORIZON, 3, HEIGHT, WIDTH), np.uint8), np.zeros((HORIZON, HEIGHT, WIDTH, 3), int)])
+@pytest.mark.parametrize(
+    "frames", [np.zeros((HORIZON, 3, HEIGHT, WIDTH), np.uint8), np.zeros((HORIZON, HEIGHT, WIDTH, 3), int)]
+)
 def test_frames_of_another_kind_are_refused(frames):
     with pytest.raises(InvalidShape, match=r"'m' gave frames .* must be \(3, 24, 32, 3\)"):
         scrubber({"m": lambda actions: frames}).predict("m", LOGGED)
@@ -325,7 +332,9 @@ def test_a_thousand_slider_events_ask_for_little_and_end_with_the_last(tmp_path,
     }""")
     page.wait_for_selector(READY)
     last = page.evaluate("Number(document.querySelector('.wrp-held').value)")
-    page.wait_for_function(f"JSON.parse(document.querySelector('figure:nth-child(2) canvas').dataset.actions)[0][0] === {last}")
+    page.wait_for_function(
+        f"JSON.parse(document.querySelector('figure:nth-child(2) canvas').dataset.actions)[0][0] === {last}"
+    )
     assert page.evaluate("asked.length") < 100
     assert seen.console == []
 

@@ -183,7 +183,12 @@ def test_recorded_drives_play_offline(tmp_path, visit):
     page.click(".wrp-play")
     page.wait_for_function("Number(document.querySelector('.wrp-drive').dataset.frame) >= 2")
     tree = page.locator(READY).aria_snapshot()
-    for part in ('combobox "drive"', 'slider "steering wheel"', "img \"bird's-eye path", 'slider "time from the present"'):
+    for part in (
+        'combobox "drive"',
+        'slider "steering wheel"',
+        "img \"bird's-eye path",
+        'slider "time from the present"',
+    ):
         assert part in tree, part
     assert seen.left_the_page == []
     assert seen.console == []
@@ -230,7 +235,9 @@ def test_a_slider_holds_and_what_is_outside_the_trained_range_is_marked(tmp_path
     page.evaluate("""() => {
       const slider = document.querySelector('.wrp-held'); slider.value = String(slider.max); slider.dispatchEvent(new Event('input'));
     }""")
-    page.wait_for_function("document.querySelector('.wrp-editor output').textContent.includes('outside the trained range')")
+    page.wait_for_function(
+        "document.querySelector('.wrp-editor output').textContent.includes('outside the trained range')"
+    )
     page.get_by_role("button", name="Drive", exact=True).click()
     page.wait_for_function("asked.filter((m) => m.kind === 'step').length >= 3")
     page.get_by_role("button", name="Stop").click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from wamlab.data.frames import load_frames, squared
 from wamlab.data.windows import window_actions
 from wamlab.errors import InvalidParameter
 from wamlab.types import ACTIONS, Codec, Scene, WorldModel
-from wamlab.world.counterfactual import replay
+from wamlab.world.counterfactual import replay, spec_of
+from wamlab.world.driver import EgoState, step_bicycle
+from wamlab.world.episode import Episode
+from wamlab.world.simulation import STEP_S, make_world
 
 #: Of the training actions: what lies outside is rare enough to be called outside of what a model was trained on.
 USUAL = (0.02, 0.98)
@@ -75,11 +79,16 @@ def asked(model: WorldModel, codec: Codec, context: Tensor) -> Callable[..., np.
         rollout = model.rollout(context, torch.as_tensor(actions)[None], generator, **settings)
         return render.to_hwc(decode(codec, rollout.latents[0]))
 
-    if getattr(getattr(model, "config", None), "objective", "") == "diffusion":
+    if samples(model):
         return lambda actions, seed=0, steps=10, guidance=1.0: predicted(
             actions, int(seed), steps=int(steps), guidance=float(guidance)
         )
     return lambda actions: predicted(actions, 0)
+
+
+def samples(model: WorldModel) -> bool:
+    """Does the model draw one of several futures, so that it has a seed, and steps of a sampler?"""
+    return getattr(getattr(model, "config", None), "objective", "") == "diffusion"
 
 
 @torch.no_grad()
@@ -95,3 +104,94 @@ def square(frames: Tensor, resolution: int) -> Tensor:
         raise InvalidParameter(f"resolution must be 1 or more, not {resolution}")
     cropped = np.stack([squared(Image.fromarray(frame), resolution) for frame in render.to_hwc(frames)])
     return torch.from_numpy(cropped).movedim(-1, 1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A moment of a drive: rgb (3, H, W) uint8, pose (x_m, y_m, yaw_rad), speed_mps."""
+
+    rgb: Tensor
+    pose: tuple[float, float, float]
+    speed_mps: float
+
+
+class TrueDrive:
+    """An episode of the procedural world, seen as a model sees it: square, and through the codec."""
+
+    def __init__(self, episode: Episode, codec: Codec, resolution: int) -> None:
+        self.episode, self.codec, self.resolution = episode, codec, resolution
+
+    def reset(self) -> Seen:
+        return self._seen(self.episode.reset())
+
+    def step(self, action: np.ndarray) -> Seen:
+        """Raises as `Episode.step`."""
+        return self._seen(self.episode.step(action))
+
+    def _seen(self, observation: Any) -> Seen:
+        frame = decode(self.codec, encoded(self.codec, square(observation.rgb[None], self.resolution)))[0]
+        return Seen(frame, tuple(observation.pose), observation.speed_mps)
+
+
+class Dream:
+    """A drive that happens in a model only: what it predicted is what it sees next, and the speed follows from the accelerations.
+
+    The pose is that of a car that does what it is told (`step_bicycle`); no model knows it.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        codec: Codec,
+        start: Tensor,
+        ego: EgoState,
+        step_s: float,
+        seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        """start: (C, 3, H, W) uint8, frames up to the present. ego: the car then. settings: of `model.rollout`, e.g. `steps`."""
+        self.model, self.codec, self.start, self.first = model, codec, start, ego
+        self.step_s, self.seed, self.settings = step_s, seed, settings
+
+    def reset(self) -> Seen:
+        self.context, self.ego = encoded(self.codec, self.start)[None], self.first
+        self.generator = torch.Generator().manual_seed(self.seed)
+        return self._seen()
+
+    def step(self, action: np.ndarray) -> Seen:
+        """Raises what the model's `rollout` raises."""
+        steering, accel = (float(v) for v in action[:2])
+        asked = torch.tensor([[[steering, accel, self.ego.speed_mps]]])  # (1, 1, A)
+        seen = self.model.rollout(self.context, asked, self.generator, **self.settings).latents[:, :1].float()
+        self.context = torch.cat([self.context, seen], 1)[:, 1:]
+        self.ego = step_bicycle(self.ego, steering, accel, self.step_s)
+        return self._seen()
+
+    def _seen(self) -> Seen:
+        return Seen(decode(self.codec, self.context[0, -1:])[0], self.ego.pose, self.ego.speed_mps)
+
+
+def driving(
+    models: Mapping[str, WorldModel],
+    codec: Codec,
+    scene: Scene,
+    resolution: int,
+    num_context: int = 1,
+    steps: int = 4,
+    trained: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, Any]:
+    """What a `DriveView` needs to drive from the start of a scene of a synthetic dataset: `DriveView(**driving(…))`.
+
+    steps: of the sampler, for a model that samples. A model that sees several frames sees the first one `num_context` times at the start.
+
+    Raises `CounterfactualUnknown` for a recorded scene.
+    """
+    episode = Episode(make_world(spec_of(scene)))
+    step_s = episode.control_steps * STEP_S
+    ego = episode.world.start.ego
+    start = square(episode.reset().rgb[None], resolution).expand(num_context, -1, -1, -1)
+    dreams = {
+        name: Dream(model, codec, start, ego, step_s, **({"steps": steps} if samples(model) else {}))
+        for name, model in models.items()
+    }
+    return {"models": dreams, "truth": TrueDrive(episode, codec, resolution), "step_s": step_s, "trained": trained}

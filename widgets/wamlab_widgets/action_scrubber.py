@@ -89,7 +89,8 @@ class ActionScrubber(Widget):
         super().__init__(**traits)
         self._quality, self._budget = quality, int(offline_kb * 1000)
         self._kept: OrderedDict[Any, Answer] = OrderedDict()
-        self.look_at(rollout, present, logged, truth=truth, horizon=horizon, step_s=step_s, speed_mps=speed_mps, trained=trained)  # fmt: skip
+        about = {"horizon": horizon, "step_s": step_s, "speed_mps": speed_mps, "trained": trained}
+        self.look_at(rollout, present, logged, truth=truth, **about)
 
     def look_at(
         self,
@@ -215,16 +216,17 @@ class ActionScrubber(Widget):
 
     def _point(self, profile: np.ndarray, name: str) -> dict[str, Any]:
         """What a page holds of one profile; a row that fails says so."""
-        strips, notes, failed, errors, size = {}, {}, {}, {}, 0
+        point: dict[str, Any] = {"name": name, "actions": _rounded(profile), "bytes": 0}
+        point |= {part: {} for part in ("strips", "notes", "failed", "errors")}
         for row in self._rollouts:
             try:
                 answer = self.predict(row, profile)
-                packed = data_uri(render.strip(answer.frames, self._quality))
-                strips[row], notes[row], errors[row] = packed, answer.note, self.errors(row, profile)
-                size += len(packed)
+                point["strips"][row] = data_uri(render.strip(answer.frames, self._quality))
+                point["notes"][row], point["errors"][row] = answer.note, self.errors(row, profile)
+                point["bytes"] += len(point["strips"][row])
             except Exception as error:  # of the user's callable: the other rows go on
-                failed[row] = f"{type(error).__name__}: {error}"
-        return {"name": name, "actions": _rounded(profile), "strips": strips, "notes": notes, "failed": failed, "errors": errors, "bytes": size}  # fmt: skip
+                point["failed"][row] = f"{type(error).__name__}: {error}"
+        return point
 
     def static_state(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in self.trait_help()}

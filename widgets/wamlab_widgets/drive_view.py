@@ -88,7 +88,9 @@ class DriveView(Widget):
         drives = drives if truth is None else {TRUTH: truth} | drives
         for name, drive in drives.items():
             if not (callable(getattr(drive, "reset", None)) and callable(getattr(drive, "step", None))):
-                raise InvalidParameter(f"{name!r} must have reset() and step(action), and {type(drive).__name__} has not")
+                raise InvalidParameter(
+                    f"{name!r} must have reset() and step(action), and {type(drive).__name__} has not"
+                )
         super().__init__(**traits)
         self._drives, self._quality, self._budget = drives, quality, int(offline_kb * 1000)
         self._shape: tuple[int, ...] | None = None
@@ -158,7 +160,7 @@ class DriveView(Widget):
         row["error"].append(round(float(pixels.rmse(frame[None], true[moment][None])[0]), 1) if paired else None)
 
     def answer(self, message: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-        """{"kind": "start"} or {"kind": "step", "action": [steering_rad, accel_mps2]} -> the newest picture of each row, and its measures."""
+        """{"kind": "start"}, or {"kind": "step", "action": [steering_rad, accel_mps2]} -> the newest picture and measures of each row."""
         kind = message.get("kind")
         if kind not in ("start", "step"):
             raise UnknownName("question", kind, ("start", "step"))
@@ -170,7 +172,9 @@ class DriveView(Widget):
     def static_state(self) -> dict[str, Any]:
         kept, left, spent = [], [], 0
         for name, log in self.drives.items():
-            strips = {row: data_uri(render.strip(np.stack(seen["frames"]), self._quality)) for row, seen in log.rows.items()}
+            strips = {
+                row: data_uri(render.strip(np.stack(seen["frames"]), self._quality)) for row, seen in log.rows.items()
+            }
             size = sum(map(len, strips.values()))
             if kept and spent + size > self._budget:
                 left.append(name)

@@ -24,7 +24,9 @@ def shown(frames: Any, shape: tuple[int, ...], who: str) -> tuple[np.ndarray, st
     """
     array = np.asarray(frames.cpu() if hasattr(frames, "cpu") else frames)
     if array.shape != shape or (array.dtype != np.uint8 and array.dtype.kind != "f"):
-        raise InvalidShape(f"{who} gave frames {array.shape} {array.dtype}; they must be {shape}, uint8 or float in [-1, 1]")
+        raise InvalidShape(
+            f"{who} gave frames {array.shape} {array.dtype}; they must be {shape}, uint8 or float in [-1, 1]"
+        )
     if array.dtype == np.uint8:
         return array, ""
     import torch

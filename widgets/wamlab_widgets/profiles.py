@@ -90,9 +90,7 @@ def grid_shape(affordable: int) -> tuple[int, int] | None:
     return next((shape for shape in reversed(GRIDS) if shape[0] * shape[1] <= affordable), None)
 
 
-def with_speed(
-    actions: np.ndarray, speed_mps: float, step_s: float, logged: np.ndarray | None = None
-) -> np.ndarray:
+def with_speed(actions: np.ndarray, speed_mps: float, step_s: float, logged: np.ndarray | None = None) -> np.ndarray:
     """(F, 2) -> (F, 3) float32, columns `wamlab.types.ACTIONS`: with the speed that the acceleration leads to, never below zero.
 
     Between two steps the acceleration is interpolated, as `World.replay` does. The logged actions keep the speeds that they came with.
