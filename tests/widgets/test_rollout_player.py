@@ -12,7 +12,7 @@ from PIL import Image
 from wamlab.errors import InvalidAction, InvalidParameter, InvalidShape, UnknownName
 from wamlab.notebooks.export import export
 from wamlab_widgets import RolloutPlayer
-from wamlab_widgets.base import STATIC
+from wamlab_widgets.base import source
 
 
 def scene(name="scene-0001", frames=5, size=(24, 32), seed=0, **changes):
@@ -211,7 +211,7 @@ def test_live_it_asks_the_kernel_and_shows_its_errors(tmp_path, visit):
     strips = [base64.b64encode(player.strip(0, row)).decode() for row in state["_catalog"][0]["rows"]]
     (tmp_path / "empty.html").write_text("<!doctype html><title>x</title><link rel=icon href=data:,>")
     seen = visit(tmp_path / "empty.html")
-    seen.page.evaluate(LIVE, [STATIC.joinpath("rollout_player.js").read_text(), state, strips])
+    seen.page.evaluate(LIVE, [source("rollout_player.js"), state, strips])
     seen.page.wait_for_selector('.wrp[data-state="error"]')
     assert "no such road" in seen.page.text_content(".wrp-state")
     seen.page.get_by_role("button", name="Try again").click()

@@ -1,11 +1,13 @@
 """What every widget shares: refusing unknown arguments, `help()`, and a static form that works without a kernel.
 
 A widget's module draws from a `model` with `get`, `set`, `on`, `off`, `save_changes` and `send`. In a notebook it is anywidget's; in
-a page it is the stand-in of `static/offline.js`, holding the same state with every picture inside.
+a page it is the stand-in of `static/offline.js`, holding the same state with every picture inside. `static/shared.js` and `shared.css`
+stand before each widget's own.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from functools import cache
@@ -23,6 +25,11 @@ class Widget(anywidget.AnyWidget):
     """Base of the widgets. A subclass names its files with `asset` and gives its pictures in `static_state`."""
 
     asset: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if "asset" in cls.__dict__:  # not in the class that traitlets derives for an instance
+            cls._esm, cls._css = source(f"{cls.asset}.js"), source(f"{cls.asset}.css")
+        super().__init_subclass__(**kwargs)
 
     def __init__(self, **traits: Any) -> None:
         known = self.trait_help()
@@ -78,10 +85,21 @@ class Widget(anywidget.AnyWidget):
 
 
 @cache
+def source(name: str) -> str:
+    """The text of a widget's module or stylesheet, after what all widgets share."""
+    file = STATIC / name
+    return f"{(STATIC / f'shared{file.suffix}').read_text('utf-8')}\n{file.read_text('utf-8')}"
+
+
+@cache
 def assets(name: str) -> str:
     """Style and script of a widget between marks by which a page recognises a second copy."""
-    css = (STATIC / f"{name}.css").read_text("utf-8")
-    esm = json.dumps((STATIC / f"{name}.js").read_text("utf-8")).replace("<", "\\u003c")
+    esm = json.dumps(source(f"{name}.js")).replace("<", "\\u003c")
     offline = (STATIC / "offline.js").read_text("utf-8")
     script = f"{offline}\nglobalThis.wamlab.register({json.dumps(name)}, {esm});"
-    return f"<!--asset:{name}--><style>{css}</style><script>{script}</script><!--/asset-->"
+    return f"<!--asset:{name}--><style>{source(f'{name}.css')}</style><script>{script}</script><!--/asset-->"
+
+
+def data_uri(content: bytes, mime: str = "image/webp") -> str:
+    """The bytes of a file as an address that needs no server."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"

@@ -12,7 +12,7 @@ import traitlets
 from wamlab import render
 from wamlab.errors import InvalidAction, InvalidParameter, InvalidShape, UnknownName
 from wamlab.types import ACTIONS
-from wamlab_widgets.base import STATIC, Widget
+from wamlab_widgets.base import Widget, data_uri
 
 _ACTION_LABELS = {
     "steering_rad": {"label": "steering wheel", "unit": "rad", "signed": True},
@@ -32,8 +32,6 @@ class RolloutPlayer(Widget):
          "times_s": (T,)}                                      seconds from the present
     """
 
-    _esm = STATIC / "rollout_player.js"
-    _css = STATIC / "rollout_player.css"
     asset = "rollout_player"
 
     scene = traitlets.Int(0, help="index of the scene shown").tag(sync=True)
@@ -79,10 +77,7 @@ class RolloutPlayer(Widget):
 
     def static_state(self) -> dict[str, Any]:
         names = [n for n in self.trait_help()]
-        strips = [
-            {row: f"data:image/webp;base64,{base64.b64encode(self.strip(i, row)).decode()}" for row in rows}
-            for i, rows in enumerate(self._frames)
-        ]
+        strips = [{row: data_uri(self.strip(i, row)) for row in rows} for i, rows in enumerate(self._frames)]
         return {name: getattr(self, name) for name in names} | {"_catalog": self._catalog, "_strips": strips}
 
     def contact_sheet(self, columns: int = 4) -> bytes:

@@ -1,0 +1,398 @@
+// Draw actions, see futures. Live, each row is asked of the kernel by itself and only one question is open at a time, so the next one
+// is always about the newest actions; in a page the nearest of the futures computed beforehand is shown, and the page says which.
+
+const REST_MS = 180;
+const KEPT = 160;
+const CHANNELS = [
+  { name: "steering_rad", label: "steering wheel", say: (v) => (Math.abs(v) < 0.005 ? "straight" : `${number(Math.abs(v))} rad ${v > 0 ? "left" : "right"}`) },
+  { name: "accel_mps2", label: "acceleration", say: (v) => `${number(Math.abs(v) < 0.005 ? 0 : v, true)} m/s²` },
+];
+const SETTINGS = { seed: { label: "seed", step: 1, min: 0 }, steps: { label: "sampler steps", step: 1, min: 1 }, guidance: { label: "guidance", step: 0.5, min: 0 } };
+const same = (a, b) => a.every((p, k) => Math.abs(p[0] - b[k][0]) < 1e-3 && Math.abs(p[1] - b[k][1]) < 1e-3);
+
+/** Index of the profile that is nearest to `actions`, each channel measured by its reach. */
+function nearest(profiles, actions, limits) {
+  const reach = CHANNELS.map((c) => limits[c.name]);
+  let best = -1;
+  let least = Infinity;
+  profiles.forEach((profile, i) => {
+    const distance = profile.reduce((sum, p, k) => sum + p.reduce((s, v, c) => s + ((v - actions[k][c]) / reach[c]) ** 2, 0), 0);
+    if (distance < least) { least = distance; best = i; }
+  });
+  return best;
+}
+
+/** Futures computed beforehand. `look(row)` -> what there is to show for the nearest profile. */
+function fromPage(model, changed) {
+  const points = model.get("_grid");
+  const { limits } = model.get("_scene");
+  const strips = points.map(() => ({}));
+  let at = 0;
+  let exact = true;
+  (async () => {  // all of them, so that no picture is waited for later
+    for (const [i, point] of points.entries()) {
+      for (const [row, address] of Object.entries(point.strips)) {
+        try { strips[i][row] = { strip: await decoded(address), errors: point.errors[row], note: point.notes[row] }; }
+        catch (error) { strips[i][row] = { failed: error.message }; }
+      }
+      if (i === at || i === points.length - 1) changed();
+    }
+  })();
+  const describe = (profile) => (profile.every((p) => p[0] === profile[0][0] && p[1] === profile[0][1])
+    ? CHANNELS.map((c, k) => c.say(profile[0][k])).join(", ") : "as logged");
+  return {
+    move(actions) {
+      at = nearest(points.map((p) => p.actions), actions, limits);
+      exact = same(points[at].actions, actions);
+    },
+    look: (row) => (points[at].failed[row] ? { failed: points[at].failed[row] } : strips[at][row]),
+    shown: () => points[at].actions,
+    say() {
+      const which = `${points[at].name ? `“${points[at].name}”, ` : ""}${describe(points[at].actions)}`;
+      return exact ? `Computed beforehand for these very actions (${which}).`
+        : `Of ${points.length} futures computed beforehand, the nearest to your actions is shown: ${which} (dashed).`;
+    },
+    working: () => null, again() {}, close() {},
+  };
+}
+
+/** Futures that the kernel computes: a preview at once, the rest when the hand rests. */
+function fromKernel(model, changed, onSilence) {
+  const cache = new Map();
+  const channel = kernel(model, onSilence);
+  let actions = [];
+  let busy = null;
+  let resting = true;
+  let timer = 0;
+  const scene = () => model.get("_scene");
+  const order = () => scene().rows.filter((r) => r !== "truth").concat(scene().rows.filter((r) => r === "truth"));
+  const settings = (row, preview) => Object.fromEntries((scene().accepts[row] ?? []).map((name) => [
+    name, name === "steps" && preview ? Math.min(model.get("preview_steps"), model.get("steps")) : model.get(name),
+  ]));
+  const question = (row, preview) => ({ row, actions, ...settings(row, preview) });
+  const key = (asked) => JSON.stringify([scene().version, asked]);
+  const known = (row, preview) => cache.get(key(question(row, preview)));
+  const remember = (name, entry) => {
+    cache.set(name, entry);
+    if (cache.size > KEPT) cache.delete(cache.keys().next().value);
+  };
+  /** The most urgent thing that is not known yet. */
+  function urgent() {
+    for (const row of order()) if (!known(row, false) && !known(row, true)) return { kind: "rollout", ...question(row, true) };
+    if (!resting) return null;
+    for (const row of order()) if (!known(row, false)) return { kind: "rollout", ...question(row, false) };
+    if (!known("truth", false)?.strip) return null;
+    const row = order().find((r) => r !== "truth" && known(r, false).strip && known(r, false).errors === undefined);
+    return row ? { kind: "errors", ...question(row, false) } : null;
+  }
+  async function next() {
+    const job = busy ? null : urgent();
+    if (!job) return;
+    const { kind, ...asked } = job;
+    const name = key(asked);
+    busy = job;
+    changed();
+    try {
+      const { message, buffers } = await channel.ask(job);
+      if (kind === "errors") Object.assign(cache.get(name) ?? {}, { errors: message.errors });
+      else remember(name, { strip: await decodedBytes(buffers[0], message.mime), note: message.note });
+    } catch (error) {
+      if (kind === "errors") Object.assign(cache.get(name) ?? {}, { errors: null });
+      else if (error.message !== GIVEN_UP) remember(name, { failed: error.message });
+    }
+    if (busy === job) busy = null;
+    changed();
+    next();
+  }
+  return {
+    move(wanted) {
+      actions = wanted.map((p) => p.map((v) => Math.round(v * 1e4) / 1e4));
+      resting = false;
+      clearTimeout(timer);
+      timer = setTimeout(() => { resting = true; next(); }, REST_MS);
+      next();
+    },
+    look(row) {
+      const full = known(row, false);
+      const preview = full ?? known(row, true);
+      return preview && { ...preview, preview: full ? 0 : settings(row, true).steps };
+    },
+    shown: () => actions,
+    say: () => "",
+    working: () => busy,
+    again() {
+      for (const [name, entry] of cache) if (entry.failed) cache.delete(name);
+      busy = null;
+      channel.forget();
+      next();
+    },
+    close() { clearTimeout(timer); channel.close(); },
+  };
+}
+
+/** The chart of one channel: drag a point, or draw across. `set(k, value)` is called for each step that changes. */
+function chart(channel, c, { actions, shown, frame, limit, trained, times, set, done }) {
+  const HEIGHT = 92;
+  const node = svg("svg", { class: "wrp-chart", role: "group", "aria-label": `${channel.label}, step by step` });
+  const back = svg("g", {});
+  const handles = [];
+  let width = 300;
+  let drawn = null;
+  node.append(back);
+  const steps = () => times().length - 1;
+  const x = (k) => 14 + (k / steps()) * (width - 28);
+  const y = (v) => HEIGHT / 2 - (v / limit()) * (HEIGHT / 2 - 8);
+  const value = (py) => Math.max(-limit(), Math.min(limit(), ((HEIGHT / 2 - py) / (HEIGHT / 2 - 8)) * limit()));
+  const line = (profile, kind) => svg("path", {
+    class: kind, d: `M${profile.map((p, k) => `${x(k).toFixed(1)} ${y(p[c]).toFixed(1)}`).join("L")}L${x(steps()).toFixed(1)} ${y(profile.at(-1)[c]).toFixed(1)}`,
+  });
+  const step = () => limit() / 40;
+  const nudge = (k, v) => { set(k, c, Math.max(-limit(), Math.min(limit(), v))); done(); };
+  const handle = (k) => {
+    const dot = svg("circle", { r: 5 });
+    const grip = svg("g", { class: "wrp-handle", role: "slider", tabindex: k ? -1 : 0, "aria-orientation": "vertical" }, svg("circle", { r: 16, class: "wrp-touch" }), dot);
+    grip.setAttribute("aria-label", `${channel.label} at ${clock(times()[k])}`);
+    grip.addEventListener("keydown", (event) => {
+      const v = actions()[k][c];
+      const big = event.shiftKey ? 4 : 1;
+      const does = {
+        ArrowUp: () => nudge(k, v + big * step()), ArrowDown: () => nudge(k, v - big * step()), Delete: () => nudge(k, 0),
+        PageUp: () => nudge(k, v + 4 * step()), PageDown: () => nudge(k, v - 4 * step()), Home: () => nudge(k, -limit()), End: () => nudge(k, limit()),
+        ArrowRight: () => focus(k + 1), ArrowLeft: () => focus(k - 1),
+      }[event.key];
+      if (!does || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      does();
+    });
+    return grip;
+  };
+  function focus(k) {
+    const to = Math.max(0, Math.min(handles.length - 1, k));
+    handles.forEach((h, i) => h.setAttribute("tabindex", i === to ? 0 : -1));
+    handles[to].focus({ preventScroll: true });
+  }
+  const place = (event) => {
+    const box = node.getBoundingClientRect();
+    const at = ((event.clientX - box.left) / box.width) * width;
+    const k = Math.max(0, Math.min(steps() - 1, Math.round(((at - 14) / (width - 28)) * steps())));
+    return [k, value(((event.clientY - box.top) / box.height) * HEIGHT)];
+  };
+  node.addEventListener("pointerdown", (event) => {
+    event.preventDefault();
+    node.setPointerCapture(event.pointerId);
+    drawn = place(event);
+    focus(drawn[0]);
+    set(drawn[0], c, drawn[1]);
+  });
+  node.addEventListener("pointermove", (event) => {
+    if (!drawn) return;
+    const [from, was] = drawn;
+    drawn = place(event);
+    const [to, is] = drawn;
+    const way = Math.abs(to - from);
+    for (let i = way ? 1 : 0; i <= way; i += 1) set(from + Math.sign(to - from) * i, c, way ? was + ((is - was) * i) / way : is);
+  });
+  const release = () => { if (drawn) { drawn = null; done(); } };
+  node.addEventListener("pointerup", release);
+  node.addEventListener("pointercancel", release);
+  return {
+    node,
+    draw() {
+      width = Math.max(160, node.clientWidth || width);
+      node.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+      while (handles.length < steps()) handles.push(node.appendChild(handle(handles.length)));
+      while (handles.length > steps()) handles.pop().remove();
+      const [low, high] = trained() ?? [-limit(), limit()];
+      const now = x(Math.min(frame(), steps()));
+      back.replaceChildren(
+        svg("rect", { class: "wrp-trained", x: 0, width, y: y(high), height: Math.max(0, y(low) - y(high)) }),
+        svg("line", { class: "wrp-zero", x1: 0, x2: width, y1: y(0), y2: y(0) }),
+        svg("line", { class: "wrp-cursor", x1: now, x2: now, y1: 0, y2: HEIGHT }),
+        ...(same(shown(), actions()) ? [] : [line(shown(), "wrp-line wrp-snapped")]),
+        line(actions(), "wrp-line wrp-asked"),
+      );
+      handles.forEach((grip, k) => {
+        const v = actions()[k][c];
+        const outside = v < low - 1e-6 || v > high + 1e-6;
+        grip.setAttribute("transform", `translate(${x(k).toFixed(1)} ${y(v).toFixed(1)})`);
+        grip.setAttribute("aria-valuemin", -limit());
+        grip.setAttribute("aria-valuemax", limit());
+        grip.setAttribute("aria-valuenow", v);
+        grip.setAttribute("aria-valuetext", channel.say(v) + (outside ? ", outside the trained range" : ""));
+        grip.classList.toggle("wrp-outside", outside);
+      });
+    },
+  };
+}
+
+function render({ model, el: host }) {
+  const root = el("div", { className: "wrp wrp-scrubber", tabIndex: -1 });
+  root.setAttribute("role", "group");
+  root.setAttribute("aria-label", "Action scrubber");
+  host.append(root);
+  const grid = model.get("_grid");
+  const state = el("p", { className: "wrp-state" });
+  state.setAttribute("role", "status");
+  if (grid && !grid.length) {
+    state.textContent = "No futures were kept in this page (offline_kb=0): open the notebook and run it to turn the wheel.";
+    root.append(el("img", { src: model.get("_present"), alt: "the present frame" }), state);
+    root.dataset.state = "silent";
+    return () => root.remove();
+  }
+  let actions = model.get("actions").map((p) => [...p]);
+  let silent = false;
+  let wanted = 0;
+  let cells = [];
+  const scene = () => model.get("_scene");
+  const later = () => { wanted ||= requestAnimationFrame(() => { wanted = 0; paint(); }); };
+  const source = grid ? fromPage(model, later) : fromKernel(model, later, (is) => { silent = is; later(); });
+
+  const head = el("div", { className: "wrp-head" });
+  const chosen = el("div", { className: "wrp-presets" });
+  chosen.setAttribute("role", "group");
+  chosen.setAttribute("aria-label", "actions");
+  const view = el("select", {}, ...["picture", "difference", "onion skin"].map((v) => el("option", { value: v, textContent: v === "difference" ? "difference from truth" : v === "onion skin" ? "onion skin with truth" : v })));
+  view.setAttribute("aria-label", "view");
+  const stage = el("div", { className: "wrp-stage" });
+  const player = transport(model, () => scene().times_s, { loop: true });
+  const editors = CHANNELS.map((channel, c) => {
+    const limit = () => scene().limits[channel.name];
+    const held = el("input", { type: "range", className: "wrp-held", dir: c === 0 ? "rtl" : "ltr" });  // the wheel turns left to the left
+    held.setAttribute("aria-label", `${channel.label}, held all the time`);
+    const value = el("output");
+    held.oninput = () => { actions = actions.map((p) => p.map((v, i) => (i === c ? Number(held.value) : v))); moved(); };
+    held.onchange = () => done();
+    const plot = chart(channel, c, {
+      actions: () => actions, shown: () => source.shown(), frame: player.frame, limit, trained: () => scene().trained[channel.name], times: () => scene().times_s,
+      set(k, i, v) { actions = actions.map((p, j) => (j === k ? p.map((old, q) => (q === i ? v : old)) : p)); moved(); },
+      done,
+    });
+    const node = el("div", { className: "wrp-editor" }, el("p", {}, `${channel.label} `, value), held, plot.node);
+    return { node, draw() {
+      Object.assign(held, { min: -limit(), max: limit(), step: limit() / 100 });
+      const mean = actions.reduce((sum, p) => sum + p[c], 0) / actions.length;
+      const even = actions.every((p) => Math.abs(p[c] - actions[0][c]) < 1e-6);
+      const [low, high] = scene().trained[channel.name] ?? [-Infinity, Infinity];
+      const outside = actions.some((p) => p[c] < low - 1e-6 || p[c] > high + 1e-6);
+      held.value = mean;
+      held.setAttribute("aria-valuetext", `${even ? "" : "drawn, on average "}${channel.say(mean)}`);
+      value.textContent = `${even ? channel.say(actions[0][c]) : "as drawn"}${outside ? " · outside the trained range" : ""}`;
+      value.classList.toggle("wrp-outside", outside);
+      plot.draw();
+    } };
+  });
+  const settings = el("div", { className: "wrp-settings" });
+  const keyed = Object.entries(SETTINGS).map(([name, { label, ...bounds }]) => {
+    const input = el("input", { type: "number", ...bounds });
+    input.onchange = () => {
+      const given = Number(input.value);
+      if (input.value === "" || !(given >= bounds.min) || (name !== "guidance" && !Number.isInteger(given))) { input.value = model.get(name); return; }
+      model.set(name, given);
+      model.save_changes();
+    };
+    return { name, input, node: el("label", {}, `${label} `, input) };
+  });
+  root.append(head, stage, state, player.node, el("div", { className: "wrp-editors" }, ...editors.map((e) => e.node)), settings);
+
+  function build() {
+    const now = scene();
+    const [width, height] = now.size;
+    cells = now.rows.map((row) => {
+      const { color, label } = styleOf(model, row);
+      const made = picture(label, row === "truth" && color === "currentColor" ? "#8a8a8a" : color, width, height);
+      const note = el("p", { className: "wrp-note" });
+      made.figure.append(note);
+      return { row, label, note, ...made };
+    });
+    arrange(stage, cells.map((c) => c.figure), width / height);
+    chosen.replaceChildren(...now.presets.map(({ name, actions: profile }) => {
+      const button = el("button", { type: "button", textContent: name, onclick: () => { actions = profile.map((p) => [...p]); moved(); done(); } });
+      button.profile = profile;
+      return button;
+    }));
+    const models = now.rows.filter((r) => r !== "truth");
+    head.replaceChildren(chosen, ...(now.rows.includes("truth") && models.length ? [view] : []));
+    settings.replaceChildren(...keyed.filter((k) => !grid && models.some((r) => now.accepts[r]?.includes(k.name))).map((k) => k.node));
+  }
+
+  function paint() {
+    const i = player.frame();
+    const now = scene();
+    const [width, height] = now.size;
+    player.draw();
+    editors.forEach((e) => e.draw());
+    keyed.forEach(({ name, input }) => { if (document.activeElement !== input) input.value = model.get(name); });
+    for (const button of chosen.children) button.setAttribute("aria-pressed", String(same(button.profile, actions)));
+    view.value = model.get("view");
+    const found = Object.fromEntries(cells.map((c) => [c.row, source.look(c.row)]));
+    const truth = found.truth?.strip;
+    let failed = 0;
+    let open = 0;
+    for (const cell of cells) {
+      const { row, label, canvas, value, note } = cell;
+      const entry = found[row];
+      if (entry?.failed) failed += 1;
+      else if (!entry?.strip) open += 1;
+      const error = entry?.errors?.[i];
+      value.textContent = entry?.failed ? "failed" : !entry?.strip ? "computing…" : entry.preview ? `preview, ${entry.preview} steps`
+        : row === "truth" || error === null || error === undefined || i === 0 ? "" : `RMSE ↓ ${number(error)}`;
+      note.textContent = entry?.failed ?? entry?.note ?? "";
+      canvas.classList.toggle("wrp-stale", !entry?.strip);
+      canvas.setAttribute("aria-label", [label, clock(now.times_s[i]), value.textContent, note.textContent].filter(Boolean).join(", "));
+      if (!entry?.strip) { if (entry) delete canvas.dataset.actions; continue; }
+      const context = fitted(canvas, width, height);
+      cut(context, entry.strip, i, width, height);
+      const against = truth && row !== "truth" && model.get("view") !== "picture";
+      const differs = against && model.get("view") === "difference";
+      canvas.classList.toggle("wrp-difference", Boolean(differs));
+      if (differs) context.globalCompositeOperation = "difference";
+      else if (against) context.globalAlpha = 0.5;
+      if (against) cut(context, truth, i, width, height);
+      canvas.dataset.actions = JSON.stringify(source.shown());
+      canvas.dataset.preview = entry.preview || "";
+    }
+    root.dataset.frame = String(i);
+    root.dataset.state = silent ? "silent" : open ? "busy" : failed ? "error" : "ready";
+    const again = () => el("button", { type: "button", textContent: "Try again", onclick: () => { silent = false; source.again(); later(); } });
+    if (silent) say("No answer from the kernel: it is busy with another cell, or gone (then run the cell again). ", again);
+    else if (failed && !open) say(`${failed === cells.length ? "Nothing" : "Not everything"} could be computed for these actions. `, grid ? null : again);
+    else say(open && grid ? "Loading…" : source.say());
+  }
+  let said = null;
+  function say(text, button) {
+    if (text === said) return;
+    said = text;
+    state.replaceChildren(text, ...(button ? [button()] : []));
+  }
+
+  /** The hand moves: look at once, tell Python when it is done. */
+  function moved() { source.move(actions); later(); }
+  function done() { model.set("actions", actions.map((p) => [...p])); model.save_changes(); }
+  view.onchange = () => { model.set("view", view.value); model.save_changes(); };
+  onKeys(root, player.keys, (target, key) => target === view || target.type === "number" || (key === " " ? target.tagName === "BUTTON" && target.className !== "wrp-play" : target.className === "wrp-held"));
+  stage.addEventListener("pointerdown", () => root.focus({ preventScroll: true }));
+
+  const sized = new ResizeObserver(later);
+  sized.observe(stage);
+  const onActions = () => {
+    const now = model.get("actions");
+    if (now.length === actions.length && same(now, actions)) return;
+    actions = now.map((p) => [...p]);
+    moved();
+  };
+  const onScene = () => { actions = model.get("actions").map((p) => [...p]); said = null; build(); moved(); };
+  const listeners = { frame: later, view: later, actions: onActions, _scene: onScene, styles: onScene, seed: moved, steps: moved, preview_steps: moved, guidance: moved };
+  for (const [name, f] of Object.entries(listeners)) model.on(`change:${name}`, f);
+  build();
+  moved();
+  return () => {
+    player.close();
+    sized.disconnect();
+    cancelAnimationFrame(wanted);
+    source.close();
+    for (const [name, f] of Object.entries(listeners)) model.off(`change:${name}`, f);
+  };
+}
+
+export default { render };
