@@ -91,7 +91,7 @@ class Preset:
         num_context, horizon: frames of a window, at the dataset's rate; stride: between the starts of training windows.
         direct, diffusion, jump, jump_diffusion, mlp (also `mlp-matched`), pooled_dit, pooled_mlp, small_vae: what is trained, by the
             model's name; encoders: the embedded ones.
-        sampler_steps, guidance: of DDIM.
+        sampler_steps, guidance: of DDIM; strength: how far into the noise it starts, from the anchor (1: from noise alone).
         eval_scenes, windows_per_scene: at most so many scenes of the test split, and windows of each.
         seeds: of the training runs that a study compares; the first is the default.
         probing: what is asked of the encoders.
@@ -114,6 +114,7 @@ class Preset:
     stride: int = 1
     sampler_steps: int = 10
     guidance: float = 1.0
+    strength: float = 1.0
     eval_scenes: int = 24
     windows_per_scene: int = 2
     seeds: tuple[int, ...] = (0,)
