@@ -220,6 +220,7 @@ QUICK = Preset(
         SmallVaeConfig(),
         TrainConfig(steps=2000, batch_size=16, learning_rate=2e-3, warmup_steps=100, checkpoint_every=500),
     ),
+    strength=0.4,
 )
 
 PAPER = Preset(
@@ -269,7 +270,7 @@ def _trained_for(preset: Preset, steps: dict[str, int]) -> Preset:
 
 #: How the weights that come with the package are trained, by the name of their set: a preset's models, for far longer than it affords.
 SHIPPED = {
-    "dit-wam/quick": _trained_for(QUICK, {"direct": 600, "diffusion": 2200, "jump": 500, "jump_diffusion": 1600}),
+    "dit-wam/quick": _trained_for(QUICK, {"direct": 600, "diffusion": 1600, "jump": 500, "jump_diffusion": 1600}),
 }
 
 

@@ -67,9 +67,13 @@ def ship(
     models = {"copy": build_model("copy", preset, codec), **models}
     scenes = dataset.scenes("test")
     sampling = {"steps": use.sampler_steps, "guidance": use.guidance, "strength": use.strength}
-    rolled = rollouts.roll_out(models, scenes, store, preset.num_context, preset.horizon, sampling, seed)
+    shapes = (scenes, store, preset.num_context, preset.horizon)
+    rolled = rollouts.roll_out(models, *shapes, sampling, seed)
+    denoisers = {f"{name} from noise": model for name, model in models.items() if "diffusion" in name}
+    cold = rollouts.roll_out(denoisers, *shapes, sampling | {"strength": 1.0}, seed)
     measured_on = f"{dataset.name} data, {preset.name} preset, {len(rolled.scenes)} held-out scenes, 1 seed"
-    study = rollouts.analyse(rolled, codec, measured_on, seed)
+    everything = dataclasses.replace(rolled, predicted={**rolled.predicted, **cold.predicted})
+    study = rollouts.analyse(everything, codec, measured_on, seed)
     (folder / "README.md").write_text(
         _card(name, dataset_name, dataset, codec, rows, study, sampling, len(rolled.scenes))
     )
@@ -127,7 +131,8 @@ compare like with like. The validation loss of a denoiser is a mean over all lev
 ## On drives it has not seen
 
 One window in the middle of each of the {count} test drives, {SHIPPED[name].horizon} frames ahead; mean over frames, with 95 % intervals
-over drives. Denoising: {", ".join(f"{key} {value}" for key, value in sampling.items())} (below 1 it starts from the moved present, noised).
+over drives. Denoising: {", ".join(f"{key} {value}" for key, value in sampling.items())} (a strength
+below 1 starts from the moved present, noised to that part of the way); "from noise" is strength 1.
 
 {header}
 {measured}
