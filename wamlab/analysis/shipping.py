@@ -19,7 +19,7 @@ from wamlab.data import open_dataset
 from wamlab.data.latents import LatentStore
 from wamlab.errors import UnknownName
 from wamlab.models import build_model, count_parameters, recipe_name
-from wamlab.presets import PRESETS, SHIPPED
+from wamlab.presets import SHIPPED
 from wamlab.training import checkpoint as ckpt
 from wamlab.training import fit_or_load, run_folder
 from wamlab.types import ACTIONS
@@ -51,11 +51,8 @@ def ship(
     """
     if name not in SHIPPED:
         raise UnknownName("set of trained models", name, SHIPPED)
-    preset, use = SHIPPED[name], PRESETS[SHIPPED[name].name]
-    dataset, codec = (
-        open_dataset(dataset_name),
-        load_codec(preset.codec, "cuda" if torch.cuda.is_available() else "cpu"),
-    )
+    preset, dataset = SHIPPED[name], open_dataset(dataset_name)
+    codec = load_codec(preset.codec, "cuda" if torch.cuda.is_available() else "cpu")
     store = LatentStore(dataset, codec, preset.resolution)
     seed, folder, rows = preset.seeds[0], root / name, []
     for model in pretrained.SETS[name]:
@@ -66,10 +63,10 @@ def ship(
     models = {model: pretrained.load_model(folder / f"{model}.safetensors") for model in pretrained.SETS[name]}
     models = {"copy": build_model("copy", preset, codec), **models}
     scenes = dataset.scenes("test")
-    sampling = {"steps": use.sampler_steps, "guidance": use.guidance, "strength": use.strength}
+    sampling = {"steps": preset.sampler_steps, "guidance": preset.guidance, "strength": preset.strength}
     shapes = (scenes, store, preset.num_context, preset.horizon)
     rolled = rollouts.roll_out(models, *shapes, sampling, seed)
-    denoisers = {f"{name} from noise": model for name, model in models.items() if "diffusion" in name}
+    denoisers = {f"{model} from noise": made for model, made in models.items() if "diffusion" in model}
     cold = rollouts.roll_out(denoisers, *shapes, sampling | {"strength": 1.0}, seed)
     measured_on = f"{dataset.name} data, {preset.name} preset, {len(rolled.scenes)} held-out scenes, 1 seed"
     everything = dataclasses.replace(rolled, predicted={**rolled.predicted, **cold.predicted})
