@@ -99,7 +99,8 @@ def warm_steps(steps: int, strength: float) -> int:
 def guided(conditional: Denoiser, unconditional: Denoiser, weight: float) -> Denoiser:
     """Classifier-free guidance (Ho and Salimans 2022, equation 6): unconditional + weight (conditional - unconditional).
 
-    Their w is weight - 1; eps and v, affine in x0, are guided alike. At 1 this is the conditional denoiser itself, at the cost of one pass and not two; at 0 the unconditional one.
+    Their w is weight - 1; eps and v, affine in x0, are guided alike. At 1 this is the conditional denoiser itself, at the cost of one pass
+    and not two; at 0 the unconditional one.
     """
     if weight == 1:
         return conditional
