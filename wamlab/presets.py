@@ -14,10 +14,14 @@ from wamlab.training.loop import TrainConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`."""
+    """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`.
+
+    `start` names another model of the preset, with the same network, from whose trained weights this one goes on.
+    """
 
     model: AnchoredDiTConfig | MlpConfig
     train: TrainConfig
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -202,9 +206,13 @@ QUICK = Preset(
     num_context=1,
     horizon=4,
     direct=Recipe(AnchoredDiTConfig(objective="direct", **_QUICK), TrainConfig(steps=250, batch_size=16)),
-    diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16)),
+    diffusion=Recipe(
+        AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16), "direct"
+    ),
     jump=Recipe(AnchoredDiTConfig(objective="direct", **_QUICK), TrainConfig(steps=250, batch_size=16)),
-    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16)),
+    jump_diffusion=Recipe(
+        AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16), "jump"
+    ),
     mlp=Recipe(MlpConfig(patch=2), TrainConfig(steps=250, batch_size=16)),
     pooled_dit=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250, batch_size=16)),
     pooled_mlp=Recipe(MlpConfig(), TrainConfig(steps=250, batch_size=16)),
