@@ -213,9 +213,9 @@ QUICK = Preset(
     jump_diffusion=Recipe(
         AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16), "jump"
     ),
-    mlp=Recipe(MlpConfig(), TrainConfig(steps=250)),
-    pooled_dit=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
-    pooled_mlp=Recipe(MlpConfig(), TrainConfig(steps=250)),
+    mlp=Recipe(MlpConfig(patch=2), TrainConfig(steps=250, batch_size=16)),
+    pooled_dit=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250, batch_size=16)),
+    pooled_mlp=Recipe(MlpConfig(), TrainConfig(steps=250, batch_size=16)),
     small_vae=CodecRecipe(
         SmallVaeConfig(),
         TrainConfig(steps=2000, batch_size=16, learning_rate=2e-3, warmup_steps=100, checkpoint_every=500),
