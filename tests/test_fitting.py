@@ -1,6 +1,8 @@
 """Named models trained on a dataset on disk: the content-addressed runs, the codec's weights and card, and the command's refusals."""
 
+import itertools
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,12 +11,14 @@ from helpers import make_dataset
 
 from wamlab.codecs import load_codec
 from wamlab.config import override, runs_dir
+from wamlab.data import open_dataset
 from wamlab.data.latents import LatentStore
 from wamlab.data.windows import LatentWindows, collate
-from wamlab.errors import DatasetIncomplete, InvalidParameter, UnknownName
+from wamlab.errors import DatasetIncomplete, HorizonTooLong, ImageDamaged, InvalidParameter, UnknownName
 from wamlab.models import BASELINES, MODELS, AnchoredDiT, build_model, num_parameters
 from wamlab.presets import PRESETS, get_preset
-from wamlab.training import fit_or_load, run_folder, train
+from wamlab.training import fit_or_load, outcome, read_log, run_folder, train
+from wamlab.training.fitting import latent_motion
 
 PRESET = replace(get_preset("smoke"), resolution=32, stride=1)
 
@@ -134,6 +138,59 @@ def test_the_matched_mlp_has_the_parameters_of_the_direct_model():
         assert abs(mlp / direct - 1) < 0.01
 
 
+def test_motion_decides_how_often_a_window_is_drawn(setting):
+    """A window's motion against the definition, frame by frame; and the run is another one."""
+    dataset, codec, store = setting
+    windows = LatentWindows(dataset.scenes("train"), store, 1, PRESET.horizon)
+    motion = latent_motion(windows)
+    for i in (0, len(windows) - 1):
+        context, future, *_ = windows[i]
+        frames = torch.cat([context[-1:], future])
+        steps = [float((b - a).square().mean()) for a, b in itertools.pairwise(frames)]
+        assert motion[i] == pytest.approx((sum(steps) / len(steps)) ** 0.5, rel=1e-5)
+    moved = override(PRESET, {"direct.sampling": "motion", "direct.train.steps": 2})
+    fit_or_load("direct", moved, *setting, progress=False)
+    folder = run_folder("direct", moved, dataset, codec)
+    assert folder != run_folder("direct", override(PRESET, {"direct.train.steps": 2}), dataset, codec)
+    config = json.loads((folder / "last" / "config.json").read_text())
+    assert config["data"]["sampling"] == "motion" and config["weights"]
+
+
+def test_a_listener_hears_of_the_run_while_it_trains_and_when_it_is_loaded(setting):
+    heard = []
+
+    def listen(folder):
+        heard.append((folder, len(read_log(folder))))
+
+    fit_or_load("direct", PRESET, *setting, progress=False, on_log=listen)
+    folder = run_folder("direct", PRESET, *setting[:2])
+    rows = len(read_log(folder))
+    assert heard == [(folder, n) for n in range(1, rows + 1)]
+    fit_or_load("direct", PRESET, *setting, progress=False, on_log=listen)
+    assert heard[rows:] == [(folder, rows)]
+
+
+def test_a_horizon_longer_than_the_scenes_is_named(setting):
+    with pytest.raises(HorizonTooLong, match=r"no window of 1 \+ 500 frames in \d+ scenes of at most \d+ frames"):
+        fit_or_load("direct", override(PRESET, {"horizon": 500}), *setting, progress=False)
+
+
+def test_damaged_images_are_refused_or_skipped(codec, tmp_path, monkeypatch):
+    splits = {"scene-0001": "train", "scene-0002": "train", "scene-0003": "val", "scene-0004": "test"}
+    dataset = open_dataset(make_dataset(tmp_path / "data", splits))
+    scene = dataset.scenes("train")[0]
+    scene.image_paths[1].write_bytes(b"no image")
+    monkeypatch.setenv("WAMLAB_RUNS", str(tmp_path / "runs"))
+    setting = dataset, codec, LatentStore(dataset, codec, PRESET.resolution, root=tmp_path / "latents")
+    short = override(PRESET, {"direct.train.steps": 2})
+    with pytest.raises(ImageDamaged):
+        fit_or_load("direct", short, *setting, progress=False)
+    with pytest.warns(UserWarning, match=scene.name):
+        fit_or_load("direct", short, *setting, progress=False, on_damage="skip")
+    with pytest.raises(InvalidParameter, match="on_damage must be one of refuse, skip"):
+        fit_or_load("direct", override(short, {"stride": 2}), *setting, progress=False, on_damage="ignore")
+
+
 def test_the_command_refuses_what_it_does_not_know(dataset_root):
     with pytest.raises(UnknownName, match="known: clip-b32, diffusion, .*small-vae"):
         train("copy", dataset_root)
@@ -143,6 +200,18 @@ def test_the_command_refuses_what_it_does_not_know(dataset_root):
         train("direct", dataset_root, output="somewhere")
     with pytest.raises(UnknownName, match="unknown preset 'tiny'"):
         train("direct", dataset_root, "tiny")
+
+
+def test_a_recipe_may_start_from_another_models_weights(setting):
+    preset = override(PRESET, {"diffusion.start": "direct", "diffusion.train.learning_rate": 0.0})
+    start = fit_or_load("direct", preset, *setting, progress=False)
+    model = fit_or_load("diffusion", preset, *setting, progress=False)
+    assert torch.equal(weights_of(model), weights_of(start)) and model.config.objective == "diffusion"
+    folder = run_folder("diffusion", preset, *setting[:2])
+    assert folder != run_folder("diffusion", override(preset, {"direct.train.steps": 3}), *setting[:2])
+    assert folder != run_folder("diffusion", override(preset, {"diffusion.start": None}), *setting[:2])
+    with pytest.raises(InvalidParameter, match="cannot start from direct: their networks differ.*set diffusion.start"):
+        fit_or_load("diffusion", override(preset, {"diffusion.model.dim": 48}), *setting, progress=False)
 
 
 def test_a_dataset_without_validation_is_named(tmp_path):
@@ -156,6 +225,8 @@ def test_the_command_trains_a_world_model(setting, codec, dataset_root, tmp_path
     monkeypatch.setattr("wamlab.training.command.load_codec", lambda *a: codec)
     folder = train("direct", dataset_root, PRESET, {"train.steps": "2", "model.dim": "16"}, progress=False)
     assert (folder / "last" / "ema.safetensors").is_file()
+    assert re.fullmatch(rf"{folder}: step 2, validation loss [\d.]+, the lowest [\d.]+ at step 2", outcome(folder))
+    assert outcome(tmp_path) == str(tmp_path)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda p: p.name)

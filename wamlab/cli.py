@@ -77,12 +77,17 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one field of the preset.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights, data order and noise [default: the preset's first].")
+    ] = None,
+    on_damage: Annotated[str, typer.Option(help="Scenes with damaged images: refuse, or skip them.")] = "refuse",
 ) -> None:
-    """Train one world model, codec or embedded encoder."""
+    """Train one world model, codec or embedded encoder; says at the end where it is and how well it did."""
     overrides = dict(_pair(item) for item in set_ or [])
     from wamlab import training
 
-    training.train(model, dataset, preset, overrides, resume)
+    trained = training.train(model, dataset, preset, overrides, resume, seed=seed, on_damage=on_damage)
+    print(training.outcome(trained))
 
 
 @app.command()

@@ -11,7 +11,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,17 +60,24 @@ def digest(*parts: Any, length: int = 16) -> str:
 
 
 def override(config: C, changes: Mapping[str, Any]) -> C:
-    """A copy of `config` with fields replaced; keys may be dotted (`train.steps`), string values are parsed by the field's type.
+    """A copy of `config` with fields replaced; string values are parsed by the field's type.
+
+    A key may be dotted (`{"train.steps": 3}`) or its value nested (`{"train": {"steps": 3}}`); a tuple is given as `1,2` and no value
+    as `none`.
 
     Raises `InvalidParameter` for an unknown field (listing the known ones) and for a value of the wrong type.
     """
     for key, value in changes.items():
         head, _, rest = key.partition(".")
+        if not dataclasses.is_dataclass(config):
+            raise InvalidParameter(f"{key!r} is asked of {config!r}, which has no fields; end the name before it")
         hints = typing.get_type_hints(type(config))
         if head not in hints:
             raise InvalidParameter(f"{type(config).__name__} has no field {head!r}; known: {', '.join(sorted(hints))}")
         if rest:
             new = override(getattr(config, head), {rest: value})
+        elif isinstance(value, Mapping):
+            new = override(getattr(config, head), value)
         else:
             new = _parse(value, hints[head], f"{type(config).__name__}.{head}")
         config = dataclasses.replace(config, **{head: new})
@@ -85,7 +92,9 @@ def _parse(value: Any, hint: Any, name: str) -> Any:
             return None
         return _parse(value, next(a for a in args if a is not type(None)), name)
     if origin is tuple:
-        items = [v for v in value.split(",") if v] if isinstance(value, str) else list(value)
+        if not isinstance(value, str | Sequence):
+            raise InvalidParameter(f"{name} must be one or several {args[0].__name__}, not {value!r}")
+        items = [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else value
         return tuple(_parse(v, args[0], name) for v in items)
     try:
         if hint is bool and isinstance(value, str):

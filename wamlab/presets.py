@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from wamlab.codecs.small_vae import SmallVaeConfig
 from wamlab.encoders import ENCODERS, SmallClip, SmallDinov2, SmallVit, SmallVJepa2, SmallVq
-from wamlab.errors import UnknownName
+from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.models.anchored_dit import AnchoredDiTConfig
 from wamlab.models.mlp import MlpConfig
 from wamlab.training.loop import TrainConfig
@@ -16,12 +16,19 @@ from wamlab.training.loop import TrainConfig
 class Recipe:
     """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`.
 
-    `start` names another model of the preset, with the same network, from whose trained weights this one goes on.
+    Attributes:
+        start: another model of the preset, with the same network, from whose trained weights this one goes on.
+        sampling: how often a training window is drawn: `uniform`, or `motion`, in proportion to √(its `latent_motion`).
     """
 
     model: AnchoredDiTConfig | MlpConfig
     train: TrainConfig
     start: str | None = None
+    sampling: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.sampling not in ("uniform", "motion"):
+            raise UnknownName("sampling", self.sampling, ("uniform", "motion"))
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,14 @@ class Preset:
     windows_per_scene: int = 2
     seeds: tuple[int, ...] = (0,)
     probing: ProbingRecipe = ProbingRecipe()
+
+    def __post_init__(self) -> None:
+        counts = ("resolution", "num_context", "horizon", "stride", "sampler_steps", "eval_scenes", "windows_per_scene")
+        for field in counts:
+            if getattr(self, field) < 1:
+                raise InvalidParameter(f"{field} must be at least 1, not {getattr(self, field)}")
+        if not self.seeds:
+            raise InvalidParameter("seeds must name at least one seed, e.g. 0")
 
 
 _TINY = {"dim": 32, "depth": 2, "heads": 2, "num_frequencies": 16}
@@ -231,8 +246,10 @@ PAPER = Preset(
     horizon=16,
     direct=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER), _PAPER_TRAIN),
-    jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN),
-    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN),
+    jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, sampling="motion"),
+    jump_diffusion=Recipe(
+        AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, sampling="motion"
+    ),
     mlp=Recipe(MlpConfig(**_PAPER_MLP), _PAPER_MLP_TRAIN),
     pooled_dit=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
     pooled_mlp=Recipe(MlpConfig(**_PAPER_MLP), _PAPER_MLP_TRAIN),

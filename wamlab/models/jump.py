@@ -18,7 +18,7 @@ class Jump(AnchoredDiT):
     """AnchoredDiT of horizon 1 whose only step is `config.jump` frames long ("DiT-WAM", section 4.4, equation 6).
 
     It is trained on every transition of a window, each from the true frame before it, and chained open-loop: there is no longest
-    horizon. The paper draws training windows in proportion to √(latent motion); here each is as likely as any other. Of a jump of
+    horizon. The paper draws training windows in proportion to √(latent motion): `Recipe.sampling`. Of a jump of
     several frames only the last is predicted; those before it lie on the straight line in latent space that leads there.
     """
 

@@ -16,8 +16,10 @@ from wamlab.models import BASELINES, MODELS, recipe_name
 from wamlab.training.codec import train_small_vae
 from wamlab.training.encoders import train_encoder
 from wamlab.training.fitting import fit_or_load, run_folder
+from wamlab.training.log import read_log
 
 if TYPE_CHECKING:
+    from wamlab.data.dataset import OnDamage
     from wamlab.presets import Preset
 
 #: Every name that `train` takes.
@@ -34,6 +36,7 @@ def train(
     seed: int | None = None,
     output: Path | str | None = None,
     progress: bool = True,
+    on_damage: OnDamage = "refuse",
 ) -> Path:
     """Train a world model and return the folder of its run; or `small-vae`, or an embedded encoder, and return where its weights are.
 
@@ -43,6 +46,7 @@ def train(
         seed: the preset's first by default.
         output: only for small-vae and the encoders, the folder for weights and model card. By default that of the package: it replaces the
             included ones.
+        on_damage: only for world models, what to do with scenes whose images are damaged: `refuse` or `skip` them.
 
     Raises `UnknownName`, `InvalidParameter`, the dataset's errors, and what `fit` raises.
     """
@@ -69,8 +73,20 @@ def train(
         return train_small_vae(dataset, preset, Path(output or SMALL_VAE.parent), *settings)
     codec = load_codec(preset.codec, "cuda" if torch.cuda.is_available() else "cpu")
     store = LatentStore(dataset, codec, preset.resolution)
-    fit_or_load(model_name, preset, dataset, codec, store, seed, progress, resume)
+    fit_or_load(model_name, preset, dataset, codec, store, seed, progress, resume, on_damage)
     return run_folder(model_name, preset, dataset, codec, seed)
+
+
+def outcome(trained: Path) -> str:
+    """A line for what `train` returned: where it is and, for a run, how far it went and how well it did in its validations."""
+    validated = read_log(trained).dropna(subset="val_loss")
+    if validated.empty:
+        return f"{trained}"
+    last, best = validated.iloc[-1], validated.loc[validated.val_loss.idxmin()]
+    return (
+        f"{trained}: step {last.step:.0f}, validation loss {last.val_loss:.4g}, "
+        f"the lowest {best.val_loss:.4g} at step {best.step:.0f}"
+    )
 
 
 def _full_key(model_name: str, key: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from filelock import FileLock
 from torch import nn
 
@@ -20,7 +21,9 @@ from wamlab.types import Codec, Scene
 
 if TYPE_CHECKING:
     from wamlab.data import Dataset
+    from wamlab.data.dataset import OnDamage
     from wamlab.data.latents import LatentStore
+    from wamlab.data.windows import LatentWindows
     from wamlab.presets import Preset
 
 #: The training windows from which normalisation statistics are taken, evenly spaced.
@@ -36,6 +39,7 @@ def fit_or_load(
     seed: int = 0,
     progress: bool = True,
     resume: bool = True,
+    on_damage: OnDamage = "refuse",
     on_log: Callable[[Path], None] | None = None,
 ) -> nn.Module:
     """The model, trained: from an earlier call where everything that decides its weights was the same, else by training it now.
@@ -43,8 +47,10 @@ def fit_or_load(
     A recipe with a `start` goes on from that model's weights, which are got in the same way.
 
     Its run lives in `run_folder`; one that was cut short goes on where it was, and a second process waits for the first. Returns the
-    moving average in eval mode. `on_log` is called with that folder when its metrics have grown, as by `fit`.
-    Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), and what `fit` raises.
+    moving average in eval mode. `on_damage` is as `LatentWindows` takes it, `on_log` as `fit` does.
+
+    Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), `HorizonTooLong`, `ImageDamaged`, `InvalidParameter` (a start
+    of another network), and what `fit` raises.
     """
     from wamlab.data.windows import LatentWindows, collate
 
@@ -52,16 +58,18 @@ def fit_or_load(
     if model_name in BASELINES:
         model.see_as(scenes_of(dataset, "train")[0])
         return model.eval()
-    train_set, val_set = (
-        LatentWindows(scenes_of(dataset, split), store, preset.num_context, preset.horizon, preset.stride)
-        for split in ("train", "val")
-    )
-
     recipe = getattr(preset, recipe_name(model_name))
+    shape = (preset.num_context, preset.horizon, preset.stride)
+    train_set, val_set = (
+        LatentWindows(scenes_of(dataset, split), store, *shape, on_damage=on_damage) for split in ("train", "val")
+    )
+    if recipe.sampling == "motion":
+        train_set.weights = np.sqrt(latent_motion(train_set))
 
     def prepare(model: nn.Module) -> None:
         if recipe.start:
-            first = fit_or_load(recipe.start, preset, dataset, codec, store, seed, progress, resume).state_dict()
+            how = {"progress": progress, "resume": resume, "on_damage": on_damage}
+            first = fit_or_load(recipe.start, preset, dataset, codec, store, seed, **how).state_dict()
             if {k: v.shape for k, v in first.items()} != {k: v.shape for k, v in model.state_dict().items()}:
                 raise InvalidParameter(
                     f"{model_name} cannot start from {recipe.start}: their networks differ; give both recipes the same sizes, "
@@ -109,8 +117,17 @@ def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
     return scenes
 
 
+def latent_motion(windows: LatentWindows) -> np.ndarray:
+    """(N,) of each window, from its present to its horizon: how far the latents move from one frame to the next, root mean square."""
+    squared = {}
+    for name in dict(windows.index):
+        latents = windows.store.read(name).float()  # (T, c, h, w)
+        squared[name] = (latents[1:] - latents[:-1]).square().mean(dim=(1, 2, 3)).double().numpy()
+    return np.sqrt([squared[name][t : t + windows.horizon].mean() for name, t in windows.index])
+
+
 def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec, seed: int) -> dict[str, Any]:
-    start = getattr(preset, recipe_name(model_name)).start
+    recipe = getattr(preset, recipe_name(model_name))
     return {
         "model": {"name": model_name, **to_dict(model_config(model_name, preset, codec))},
         "data": {
@@ -118,6 +135,7 @@ def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec, s
             "codec": codec.digest,
             "resolution": preset.resolution,
             "stride": preset.stride,
+            **({"sampling": recipe.sampling} if recipe.sampling != "uniform" else {}),
         },
-        **({"start": run_folder(start, preset, dataset, codec, seed).name} if start else {}),
+        **({"start": run_folder(recipe.start, preset, dataset, codec, seed).name} if recipe.start else {}),
     }

@@ -86,7 +86,11 @@ class TrainConfig:
             for field in fields:
                 value = getattr(self, field)
                 if value is not None and not (math.isfinite(value) and value >= least):
-                    raise InvalidParameter(f"{field} must be at least {least}, not {value}")
+                    raise InvalidParameter(f"{field} must be finite and at least {least}, not {value}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InvalidParameter(f"betas must be two numbers in [0, 1), not {self.betas}")
+        if not 0 <= self.ema_decay < 1:
+            raise InvalidParameter(f"ema_decay must be in [0, 1), not {self.ema_decay}")
 
     def identity(self) -> dict[str, Any]:
         """The fields that decide the weights; how often is validated does so only where that may stop the run."""

@@ -33,10 +33,10 @@ def spread(length: int, count: int) -> list[int]:
 class DrawsOfPart(TorchFunctionMode):
     """Inside, every sample of a part of the batch gets the random numbers that it would get in the whole batch.
 
-    `torch.rand`, `randn` and `randint` with a generator and as many rows as the part has samples draw for all `total` samples of the
-    batch and keep the part's. Draws of other shapes (a mask that all samples share) are the same in every part. So one generator, given
-    to every process and to every accumulated part, makes a step that does not depend on how many there are. Drawing the numbers of
-    others too costs little beside a network.
+    `torch.rand`, `randn` and `randint` with a generator and as many rows as the part has samples, or a multiple (so many rows for each,
+    one sample after the other), draw for all `total` samples of the batch and keep the part's. Draws of other shapes (a mask that all
+    samples share) are the same in every part. So one generator, given to every process and to every accumulated part, makes a step
+    that does not depend on how many there are. Drawing the numbers of others too costs little beside a network.
 
     Args:
         rows: of the batch, the samples in this part.
@@ -57,6 +57,8 @@ class DrawsOfPart(TorchFunctionMode):
             *bounds, size = args
         else:
             bounds, size = (), args  # torch.rand(3, 4)
-        if len(size) == 0 or size[0] != self.count:
+        if len(size) == 0 or size[0] == 0 or size[0] % self.count:
             return func(*bounds, tuple(size), **kwargs)
-        return func(*bounds, (self.total, *size[1:]), **kwargs)[self.rows].contiguous()
+        each = size[0] // self.count
+        drawn = func(*bounds, (self.total * each, *size[1:]), **kwargs)  # (total * each, ...)
+        return drawn.unflatten(0, (self.total, each))[self.rows].flatten(0, 1)
