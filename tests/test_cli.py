@@ -113,3 +113,13 @@ def test_a_taken_port_is_named(monkeypatch, capsys):
 def test_imports_stay_free_of_torch(module):
     code = f"import {module}, sys; sys.exit('torch' in sys.modules or 'papermill' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_train_passes_everything_on_and_says_where_the_run_is(tmp_path, monkeypatch, capsys):
+    given = []
+    monkeypatch.setattr("wamlab.training.train", lambda *a, **k: given.append((a, k)) or tmp_path / "direct-1")
+    options = ["--dataset", "nuscenes", "--preset", "paper", "--set", "train.steps=3", "--set", "seeds=1,2"]
+    assert wamlab(monkeypatch, "train", "direct", *options, "--resume", "--seed", "4", "--on-damage", "skip") == 0
+    changes = {"train.steps": "3", "seeds": "1,2"}
+    assert given == [(("direct", "nuscenes", "paper", changes, True), {"seed": 4, "on_damage": "skip"})]
+    assert capsys.readouterr().out == f"{tmp_path / 'direct-1'}\n"

@@ -202,6 +202,18 @@ def test_the_command_refuses_what_it_does_not_know(dataset_root):
         train("direct", dataset_root, "tiny")
 
 
+def test_a_recipe_may_start_from_another_models_weights(setting):
+    preset = override(PRESET, {"diffusion.start": "direct", "diffusion.train.learning_rate": 0.0})
+    start = fit_or_load("direct", preset, *setting, progress=False)
+    model = fit_or_load("diffusion", preset, *setting, progress=False)
+    assert torch.equal(weights_of(model), weights_of(start)) and model.config.objective == "diffusion"
+    folder = run_folder("diffusion", preset, *setting[:2])
+    assert folder != run_folder("diffusion", override(preset, {"direct.train.steps": 3}), *setting[:2])
+    assert folder != run_folder("diffusion", override(preset, {"diffusion.start": None}), *setting[:2])
+    with pytest.raises(InvalidParameter, match="cannot start from direct: their networks differ.*set diffusion.start"):
+        fit_or_load("diffusion", override(preset, {"diffusion.model.dim": 48}), *setting, progress=False)
+
+
 def test_a_dataset_without_validation_is_named(tmp_path):
     make_dataset(tmp_path, {"scene-0001": "train"})
     with pytest.raises(DatasetIncomplete, match="no val scene"):

@@ -19,11 +19,13 @@ class Recipe:
     """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`.
 
     Attributes:
+        start: another model of the preset, with the same network, from whose trained weights this one goes on.
         sampling: how often a training window is drawn: `uniform`, or `motion`, in proportion to √(its `latent_motion`).
     """
 
     model: AnchoredDiTConfig | MlpConfig
     train: TrainConfig
+    start: str | None = None
     sampling: str = "uniform"
 
     def __post_init__(self) -> None:
@@ -149,7 +151,7 @@ class Preset:
         num_context, horizon: frames of a window, at the dataset's rate; stride: between the starts of training windows.
         direct, diffusion, jump, jump_diffusion, mlp (also `mlp-matched`), pooled_dit, pooled_mlp, small_vae: what is trained, by the
             model's name; encoders: the embedded ones.
-        sampler_steps, guidance: of DDIM.
+        sampler_steps, guidance: of DDIM; strength: how far into the noise it starts, from the anchor (1: from noise alone).
         eval_scenes, windows_per_scene: at most so many scenes of the test split, and windows of each.
         seeds: of the training runs that a study compares; the first is the default.
         probing: what is asked of the encoders.
@@ -174,6 +176,7 @@ class Preset:
     stride: int = 1
     sampler_steps: int = 10
     guidance: float = 1.0
+    strength: float = 1.0
     eval_scenes: int = 24
     windows_per_scene: int = 2
     seeds: tuple[int, ...] = (0,)
@@ -278,12 +281,16 @@ QUICK = Preset(
     num_context=1,
     horizon=4,
     direct=Recipe(AnchoredDiTConfig(objective="direct", **_QUICK), TrainConfig(steps=250, batch_size=16)),
-    diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16)),
+    diffusion=Recipe(
+        AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16), "direct"
+    ),
     jump=Recipe(AnchoredDiTConfig(objective="direct", **_QUICK), TrainConfig(steps=250, batch_size=16)),
-    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16)),
-    mlp=Recipe(MlpConfig(), TrainConfig(steps=250)),
-    pooled_dit=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
-    pooled_mlp=Recipe(MlpConfig(), TrainConfig(steps=250)),
+    jump_diffusion=Recipe(
+        AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16), "jump"
+    ),
+    mlp=Recipe(MlpConfig(patch=2), TrainConfig(steps=250, batch_size=16)),
+    pooled_dit=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250, batch_size=16)),
+    pooled_mlp=Recipe(MlpConfig(), TrainConfig(steps=250, batch_size=16)),
     small_vae=CodecRecipe(
         SmallVaeConfig(),
         TrainConfig(steps=2000, batch_size=16, learning_rate=2e-3, warmup_steps=100, checkpoint_every=500),
@@ -298,6 +305,7 @@ QUICK = Preset(
             TrainConfig(steps=300, batch_size=16, learning_rate=2e-3, warmup_steps=20, checkpoint_every=100),
         ),
     ),
+    strength=0.4,
 )
 
 PAPER = Preset(
@@ -308,8 +316,10 @@ PAPER = Preset(
     horizon=16,
     direct=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER), _PAPER_TRAIN),
-    jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, "motion"),
-    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, "motion"),
+    jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, sampling="motion"),
+    jump_diffusion=Recipe(
+        AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, sampling="motion"
+    ),
     mlp=Recipe(MlpConfig(**_PAPER_MLP), _PAPER_MLP_TRAIN),
     pooled_dit=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
     pooled_mlp=Recipe(MlpConfig(**_PAPER_MLP), _PAPER_MLP_TRAIN),
@@ -353,7 +363,7 @@ def _trained_for(preset: Preset, steps: dict[str, int]) -> Preset:
 
 #: How the weights that come with the package are trained, by the name of their set: a preset's models, for far longer than it affords.
 SHIPPED = {
-    "dit-wam/quick": _trained_for(QUICK, {"direct": 600, "diffusion": 2200, "jump": 500, "jump_diffusion": 1600}),
+    "dit-wam/quick": _trained_for(QUICK, {"direct": 600, "diffusion": 1600, "jump": 500, "jump_diffusion": 1600}),
 }
 
 

@@ -14,18 +14,23 @@ from torch import nn
 from wamlab.codecs import load_codec
 from wamlab.config import override, to_dict
 from wamlab.errors import CheckpointMismatch, UnknownName, WamlabError, WeightsMissing
-from wamlab.models import MODELS, AnchoredDiTConfig, model_config, recipe_name
+from wamlab.models import BASELINES, MODELS, AnchoredDiTConfig, model_config, recipe_name
 from wamlab.presets import PRESETS
+from wamlab.training.fitting import fit_or_load
 from wamlab.types import Codec
 from wamlab.weights import load_weights, save_tensors
 
 if TYPE_CHECKING:
+    from wamlab.data import Dataset
+    from wamlab.data.latents import LatentStore
     from wamlab.presets import Preset
 
 #: Where a set's folder is, under its name: `README.md`, `futures.webp` and a safetensors file for each of its models.
 WEIGHTS = Path(__file__).parent / "models" / "weights"
 #: The sets, and the models in each.
 SETS = {"dit-wam/quick": ("direct", "diffusion", "jump", "jump-diffusion")}
+#: Where a study may take its models' weights from: `shipped`, where they fit, or `train` in any case.
+CHOICES = ("shipped", "train")
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def load_model(path: Path) -> nn.Module:
     """A model from one file that `save_model` wrote, in eval mode. Raises `WeightsMissing` and `CheckpointMismatch`."""
     told = _metadata(path)
     try:
-        model = MODELS[told["name"]](override(AnchoredDiTConfig(), json.loads(told["config"])), told["name"])
+        model = MODELS[told["name"]](_config(told), told["name"])
     except (KeyError, ValueError, WamlabError) as error:
         raise CheckpointMismatch(f"{path} is not of a model of this version ({error!r})") from error
     load_weights(path, model)
@@ -91,15 +96,44 @@ def shipped(model: str, preset: Preset, codec: Codec) -> Path | None:
     if model not in SETS.get(name, ()) or not path.is_file():
         return None
     same = getattr(preset, recipe_name(model)) == getattr(PRESETS[preset.name], recipe_name(model))
-    config = json.dumps(to_dict(model_config(model, preset, codec)))
     told = _metadata(path)
-    return path if same and (told["config"], told["codec"]) == (config, codec.digest) else None
+    fits = told["codec"] == codec.digest and _config(told) == model_config(model, preset, codec)
+    return path if same and fits else None
+
+
+def obtain(
+    model: str,
+    preset: Preset,
+    dataset: Dataset,
+    codec: Codec,
+    store: LatentStore,
+    seed: int = 0,
+    progress: bool = True,
+    weights: str = "shipped",
+) -> tuple[nn.Module, str]:
+    """A model ready for use, and in a few words where its weights are from: `shipped`, or trained (or loaded) by `fit_or_load`.
+
+    Raises `UnknownName` for another choice of weights, and as `fit_or_load`.
+    """
+    if weights not in CHOICES:
+        raise UnknownName("choice of weights", weights, CHOICES)
+    path = shipped(model, preset, codec) if weights == "shipped" else None
+    if path is None:
+        made = fit_or_load(model, preset, dataset, codec, store, seed, progress)
+        return made, "nothing to train" if model in BASELINES else f"trained on {dataset.name}, seed {seed}"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_model(path).to(device), f"shipped as dit-wam/{preset.name}"
+
+
+def _config(told: dict[str, str]) -> AnchoredDiTConfig:
+    """Fields that are newer than the file have their defaults."""
+    return override(AnchoredDiTConfig(), json.loads(told["config"]))
 
 
 def _metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise WeightsMissing(
-            f"no weights at {path}: take them from wamlab's repository, or train them with `wamlab train dit-wam/quick`"
+            f"no weights at {path}: take them from wamlab's repository, or train them with `wamlab ship dit-wam/quick`"
         )
     try:
         with safe_open(path, "pt") as file:

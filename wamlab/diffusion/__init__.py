@@ -1,1 +1,1 @@
-"""Schedules, objectives and samplers: functions of tensors and a generator, no state."""
+"""Schedules, objectives, samplers and flow matching: functions of tensors and a generator, no state."""

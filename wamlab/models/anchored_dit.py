@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wamlab.diffusion.objectives import OBJECTIVES, coefficients, q_sample, target, x0_from
-from wamlab.diffusion.sampling import sample
+from wamlab.diffusion.sampling import guided, sample
 from wamlab.diffusion.schedules import make_schedule
 from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.models.blocks import (
@@ -190,9 +190,8 @@ class AnchoredDiT(Normalized):
         vector = F.silu(condition.vector + self.embed_time(t)[:, None])  # (B, F, D)
         for block in self.blocks:
             tokens = block(tokens, vector)
-        shift, scale, *gate = self.final_modulation(vector)[:, :, None].split(
-            self.config.dim, dim=-1
-        )  # each (B, F, 1, D)
+        modulation = self.final_modulation(vector)[:, :, None]  # (B, F, 1, 2 or 3 D)
+        shift, scale, *gate = modulation.split(self.config.dim, dim=-1)
         tokens = modulate(tokens, shift, scale)
         if self.stack_out is not None:
             tokens = gate[0] * self.stack_out(tokens)
@@ -214,14 +213,18 @@ class AnchoredDiT(Normalized):
 
     # -- training -------------------------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """MSE of what is predicted, in standardised latents; `vs_copy`: the future's error as a fraction of that of copying the present."""
+    def loss(self, batch: Batch, generator: torch.Generator, each: int = 1) -> tuple[Tensor, dict[str, float]]:
+        """MSE of what is predicted, in standardised latents; `vs_copy`: the future's error as a fraction of that of copying the present.
+
+        each: rows of the batch that are of one window, so that draws have a row for each window (see `DrawsOfPart` of the training).
+        """
         self._check(batch.context, batch.actions)
         shape = (len(batch), batch.actions.shape[1] // self.config.jump, *batch.context.shape[2:])
         check_shape("future", batch.future, "B F c h w", shape)
         context, future = self.latents(batch.context), self.latents(batch.future)
         present, device = context[:, -1:], future.device
-        keep = torch.rand(len(batch), generator=generator, device=generator.device) >= self.config.action_dropout
+        rows, draw = (len(batch) // each, each), {"generator": generator, "device": generator.device}
+        keep = torch.rand(rows, **draw).flatten() >= self.config.action_dropout
         condition = self.condition(context, batch.actions, keep.to(device) if self.training else None)
         origin = self.origin(condition)
         if self.config.objective == "direct":
@@ -230,8 +233,8 @@ class AnchoredDiT(Normalized):
             output = self(condition.anchor, t, condition).float()
             x0 = origin + output
         else:
-            t = torch.randint(self.config.diffusion_steps, (len(batch),), generator=generator, device=generator.device)
-            noise = torch.randn(future.shape, generator=generator, device=generator.device)
+            t = torch.randint(self.config.diffusion_steps, rows, **draw).flatten()
+            noise = torch.randn((*rows, *future.shape[1:]), **draw).flatten(0, 1)
             t, noise = t.to(device), noise.to(device)
             alpha_bar = self.alphas_cumprod[t]
             x = q_sample(future, noise, alpha_bar)
@@ -283,14 +286,8 @@ class AnchoredDiT(Normalized):
         steps = 1 if self.config.objective == "direct" else steps
         standard = self.latents(context)
         condition = self.condition(standard, actions)
-        blind = None
-        if guidance != 1:
-            blind = self.condition(standard, actions, torch.zeros(batch, device=device))
-
-        def output(x: Tensor, t: Tensor) -> Tensor:
-            seen = self(x, t, condition)
-            return seen if blind is None else torch.lerp(self(x, t, blind), seen, guidance)
-
+        blind = condition if guidance == 1 else self.condition(standard, actions, torch.zeros(batch, device=device))
+        output = guided(lambda x, t: self(x, t, condition), lambda x, t: self(x, t, blind), guidance)
         origin = self.origin(condition)
         if self.config.objective == "direct":
             x0 = origin + output(condition.anchor, torch.zeros(batch, dtype=torch.int64, device=device))

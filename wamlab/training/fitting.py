@@ -13,7 +13,7 @@ from filelock import FileLock
 from torch import nn
 
 from wamlab.config import digest, runs_dir, to_dict
-from wamlab.errors import DatasetIncomplete
+from wamlab.errors import DatasetIncomplete, InvalidParameter
 from wamlab.models import BASELINES, build_model, model_config, recipe_name
 from wamlab.training.loop import fit
 from wamlab.training.randomness import seeded, spread
@@ -44,10 +44,13 @@ def fit_or_load(
 ) -> nn.Module:
     """The model, trained: from an earlier call where everything that decides its weights was the same, else by training it now.
 
+    A recipe with a `start` goes on from that model's weights, which are got in the same way.
+
     Its run lives in `run_folder`; one that was cut short goes on where it was, and a second process waits for the first. Returns the
     moving average in eval mode. `on_damage` is as `LatentWindows` takes it, `on_log` as `fit` does.
 
-    Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), `HorizonTooLong`, `ImageDamaged`, and what `fit` raises.
+    Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), `HorizonTooLong`, `ImageDamaged`, `InvalidParameter` (a start
+    of another network), and what `fit` raises.
     """
     from wamlab.data.windows import LatentWindows, collate
 
@@ -64,6 +67,16 @@ def fit_or_load(
         train_set.weights = np.sqrt(latent_motion(train_set))
 
     def prepare(model: nn.Module) -> None:
+        if recipe.start:
+            how = {"progress": progress, "resume": resume, "on_damage": on_damage}
+            first = fit_or_load(recipe.start, preset, dataset, codec, store, seed, **how).state_dict()
+            if {k: v.shape for k, v in first.items()} != {k: v.shape for k, v in model.state_dict().items()}:
+                raise InvalidParameter(
+                    f"{model_name} cannot start from {recipe.start}: their networks differ; give both recipes the same sizes, "
+                    f"or set {recipe_name(model_name)}.start to none"
+                )
+            model.load_state_dict(first)
+            return
         batches = [collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])]
         model.fit_normalization(batches)
         if hasattr(model, "fit_anchor"):
@@ -79,7 +92,7 @@ def fit_or_load(
             val_set,
             recipe.train,
             folder,
-            identity=_identity(model_name, preset, dataset, codec),
+            identity=_identity(model_name, preset, dataset, codec, seed),
             prepare=prepare,
             collate=collate,
             seed=seed,
@@ -92,9 +105,8 @@ def fit_or_load(
 def run_folder(model_name: str, preset: Preset, dataset: Dataset, codec: Codec, seed: int = 0) -> Path:
     """`runs/models/<model>-<digest>`: the digest is of all that decides the weights (model, training settings, data, codec, seed)."""
     settings = getattr(preset, recipe_name(model_name)).train.identity()
-    return (
-        runs_dir() / "models" / f"{model_name}-{digest(_identity(model_name, preset, dataset, codec), settings, seed)}"
-    )
+    identity = _identity(model_name, preset, dataset, codec, seed)
+    return runs_dir() / "models" / f"{model_name}-{digest(identity, settings, seed)}"
 
 
 def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
@@ -114,8 +126,8 @@ def latent_motion(windows: LatentWindows) -> np.ndarray:
     return np.sqrt([squared[name][t : t + windows.horizon].mean() for name, t in windows.index])
 
 
-def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec) -> dict[str, Any]:
-    sampling = getattr(preset, recipe_name(model_name)).sampling
+def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec, seed: int) -> dict[str, Any]:
+    recipe = getattr(preset, recipe_name(model_name))
     return {
         "model": {"name": model_name, **to_dict(model_config(model_name, preset, codec))},
         "data": {
@@ -123,6 +135,7 @@ def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec) -
             "codec": codec.digest,
             "resolution": preset.resolution,
             "stride": preset.stride,
-            **({"sampling": sampling} if sampling != "uniform" else {}),
+            **({"sampling": recipe.sampling} if recipe.sampling != "uniform" else {}),
         },
+        **({"start": run_folder(recipe.start, preset, dataset, codec, seed).name} if recipe.start else {}),
     }
