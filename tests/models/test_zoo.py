@@ -10,6 +10,8 @@ from torch import nn
 from wamlab.errors import HorizonTooLong, InvalidAction, InvalidShape
 from wamlab.models import BASELINES, MODELS, build_model
 from wamlab.presets import SMOKE
+from wamlab.training.randomness import DrawsOfPart
+from wamlab.types import Batch
 from wamlab.weights import load_weights, save_tensors
 
 PRESET = dataclasses.replace(SMOKE, resolution=64)
@@ -84,6 +86,18 @@ def test_it_learns_by_what_its_generator_draws_alone(name):
     once = model.loss(b, generator(9))[0]
     torch.manual_seed(2)
     assert model.loss(b, generator(9))[0] == once
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_its_loss_does_not_depend_on_how_the_batch_is_shared_out(name):
+    model, b = make(name, moved=True).train(), make_batch(batch=4)
+    whole = model.loss(b, generator())[0]
+    parts = []
+    for rows in (slice(0, None, 2), slice(1, None, 2)):
+        part = {k: getattr(b, k)[rows] for k in ("context", "future", "actions", "scenes", "starts")}
+        with DrawsOfPart(rows, 4):
+            parts.append(model.loss(Batch(**part), generator())[0])
+    torch.testing.assert_close(sum(parts) / 2, whole)
 
 
 @pytest.mark.parametrize("name", MODELS)

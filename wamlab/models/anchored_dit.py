@@ -213,14 +213,18 @@ class AnchoredDiT(Normalized):
 
     # -- training -------------------------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """MSE of what is predicted, in standardised latents; `vs_copy`: the future's error as a fraction of that of copying the present."""
+    def loss(self, batch: Batch, generator: torch.Generator, each: int = 1) -> tuple[Tensor, dict[str, float]]:
+        """MSE of what is predicted, in standardised latents; `vs_copy`: the future's error as a fraction of that of copying the present.
+
+        each: rows of the batch that are of one window, so that draws have a row for each window (see `DrawsOfPart` of the training).
+        """
         self._check(batch.context, batch.actions)
         shape = (len(batch), batch.actions.shape[1] // self.config.jump, *batch.context.shape[2:])
         check_shape("future", batch.future, "B F c h w", shape)
         context, future = self.latents(batch.context), self.latents(batch.future)
         present, device = context[:, -1:], future.device
-        keep = torch.rand(len(batch), generator=generator, device=generator.device) >= self.config.action_dropout
+        rows, draw = (len(batch) // each, each), {"generator": generator, "device": generator.device}
+        keep = torch.rand(rows, **draw).flatten() >= self.config.action_dropout
         condition = self.condition(context, batch.actions, keep.to(device) if self.training else None)
         origin = self.origin(condition)
         if self.config.objective == "direct":
@@ -229,8 +233,8 @@ class AnchoredDiT(Normalized):
             output = self(condition.anchor, t, condition).float()
             x0 = origin + output
         else:
-            t = torch.randint(self.config.diffusion_steps, (len(batch),), generator=generator, device=generator.device)
-            noise = torch.randn(future.shape, generator=generator, device=generator.device)
+            t = torch.randint(self.config.diffusion_steps, rows, **draw).flatten()
+            noise = torch.randn((*rows, *future.shape[1:]), **draw).flatten(0, 1)
             t, noise = t.to(device), noise.to(device)
             alpha_bar = self.alphas_cumprod[t]
             x = q_sample(future, noise, alpha_bar)

@@ -26,7 +26,8 @@ class Jump(AnchoredDiT):
         """As AnchoredDiT's, the mean over the window's transitions; `vs_copy` is against copying the frame before each."""
         shape = (len(batch), batch.actions.shape[1], *batch.context.shape[2:])
         check_shape("future", batch.future, "B F c h w", shape)
-        return super().loss(transitions(batch, self.config.jump), generator)
+        each = transitions(batch, self.config.jump)
+        return super().loss(each, generator, len(each) // len(batch))
 
     @torch.no_grad()
     def rollout(
