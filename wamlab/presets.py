@@ -8,6 +8,7 @@ from wamlab.codecs.small_vae import SmallVaeConfig
 from wamlab.encoders import ENCODERS, SmallClip, SmallDinov2, SmallVit, SmallVJepa2, SmallVq
 from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.models.anchored_dit import AnchoredDiTConfig
+from wamlab.models.mlp import MlpConfig
 from wamlab.training.loop import TrainConfig
 
 
@@ -16,11 +17,13 @@ class Recipe:
     """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`.
 
     Attributes:
+        start: another model of the preset, with the same network, from whose trained weights this one goes on.
         sampling: how often a training window is drawn: `uniform`, or `motion`, in proportion to √(its `latent_motion`).
     """
 
-    model: AnchoredDiTConfig
+    model: AnchoredDiTConfig | MlpConfig
     train: TrainConfig
+    start: str | None = None
     sampling: str = "uniform"
 
     def __post_init__(self) -> None:
@@ -97,8 +100,9 @@ class Preset:
     Attributes:
         resolution: of the square frames, pixels; codec: as `load_codec` takes it.
         num_context, horizon: frames of a window, at the dataset's rate; stride: between the starts of training windows.
-        direct, diffusion, jump, jump_diffusion, small_vae: what is trained, by the model's name; encoders: the embedded ones.
-        sampler_steps, guidance: of DDIM.
+        direct, diffusion, jump, jump_diffusion, mlp (also `mlp-matched`), pooled_dit, pooled_mlp, small_vae: what is trained, by the
+            model's name; encoders: the embedded ones.
+        sampler_steps, guidance: of DDIM; strength: how far into the noise it starts, from the anchor (1: from noise alone).
         eval_scenes, windows_per_scene: at most so many scenes of the test split, and windows of each.
         seeds: of the training runs that a study compares; the first is the default.
         probing: what is asked of the encoders.
@@ -113,11 +117,15 @@ class Preset:
     diffusion: Recipe
     jump: Recipe
     jump_diffusion: Recipe
+    mlp: Recipe
+    pooled_dit: Recipe
+    pooled_mlp: Recipe
     small_vae: CodecRecipe
     encoders: EncoderRecipes = EncoderRecipes()
     stride: int = 1
     sampler_steps: int = 10
     guidance: float = 1.0
+    strength: float = 1.0
     eval_scenes: int = 24
     windows_per_scene: int = 2
     seeds: tuple[int, ...] = (0,)
@@ -133,6 +141,7 @@ class Preset:
 
 
 _TINY = {"dim": 32, "depth": 2, "heads": 2, "num_frequencies": 16}
+_TINY_MLP = {"hidden": 32, "action_dim": 16, "num_frequencies": 16}
 _TINY_TRAIN = TrainConfig(steps=20, batch_size=8, warmup_steps=5, checkpoint_every=10, val_batches=1)
 _PAPER = {
     "present": "pooled",
@@ -144,6 +153,8 @@ _PAPER = {
     "patch": 4,
 }
 _TINY_ENCODER = TrainConfig(steps=2, batch_size=4, warmup_steps=1, checkpoint_every=2, val_batches=1)
+#: 64 tokens a frame, as the paper has, and an anchor that moves.
+_QUICK = {"patch": 2, "ego_motion": True}
 #: Adam at a constant 1e-4, batch 64, 100 epochs, clip 1, EMA 0.999.
 _PAPER_TRAIN = TrainConfig(
     epochs=100,
@@ -159,6 +170,9 @@ _PAPER_TRAIN = TrainConfig(
     workers=4,
 )
 _PAPER_JUMP = _PAPER | {"jump": 4, "dim": 192, "depth": 2}
+_PAPER_MLP = {"actions": _PAPER["actions"], "patch": 4, "hidden": 1024, "action_dim": 256, "dropout": 0.1}
+#: Adam at 1e-3, batch 128, 50 epochs.
+_PAPER_MLP_TRAIN = replace(_PAPER_TRAIN, epochs=50, learning_rate=1e-3, batch_size=128)
 #: AdamW at 2e-4, weight decay 1e-4, 40 epochs; its batch of 256 transitions is 64 windows of 4 transitions.
 _PAPER_JUMP_TRAIN = replace(_PAPER_TRAIN, epochs=40, learning_rate=2e-4, weight_decay=1e-4)
 
@@ -172,6 +186,9 @@ SMOKE = Preset(
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_TINY), _TINY_TRAIN),
     jump=Recipe(AnchoredDiTConfig(objective="direct", **_TINY), _TINY_TRAIN),
     jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_TINY), _TINY_TRAIN),
+    mlp=Recipe(MlpConfig(**_TINY_MLP), _TINY_TRAIN),
+    pooled_dit=Recipe(AnchoredDiTConfig(objective="direct", **_TINY), _TINY_TRAIN),
+    pooled_mlp=Recipe(MlpConfig(**_TINY_MLP), _TINY_TRAIN),
     small_vae=CodecRecipe(
         SmallVaeConfig(width=32, encoder_blocks=1, decoder_blocks=1),
         TrainConfig(steps=10, batch_size=8, warmup_steps=2, checkpoint_every=10, val_batches=1),
@@ -203,10 +220,17 @@ QUICK = Preset(
     codec="small-vae",
     num_context=1,
     horizon=4,
-    direct=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
-    diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=500)),
-    jump=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
-    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=500)),
+    direct=Recipe(AnchoredDiTConfig(objective="direct", **_QUICK), TrainConfig(steps=250, batch_size=16)),
+    diffusion=Recipe(
+        AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16), "direct"
+    ),
+    jump=Recipe(AnchoredDiTConfig(objective="direct", **_QUICK), TrainConfig(steps=250, batch_size=16)),
+    jump_diffusion=Recipe(
+        AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16), "jump"
+    ),
+    mlp=Recipe(MlpConfig(), TrainConfig(steps=250)),
+    pooled_dit=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
+    pooled_mlp=Recipe(MlpConfig(), TrainConfig(steps=250)),
     small_vae=CodecRecipe(
         SmallVaeConfig(),
         TrainConfig(steps=2000, batch_size=16, learning_rate=2e-3, warmup_steps=100, checkpoint_every=500),
@@ -221,8 +245,13 @@ PAPER = Preset(
     horizon=16,
     direct=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
     diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER), _PAPER_TRAIN),
-    jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, "motion"),
-    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, "motion"),
+    jump=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, sampling="motion"),
+    jump_diffusion=Recipe(
+        AnchoredDiTConfig(objective="diffusion", **_PAPER_JUMP), _PAPER_JUMP_TRAIN, sampling="motion"
+    ),
+    mlp=Recipe(MlpConfig(**_PAPER_MLP), _PAPER_MLP_TRAIN),
+    pooled_dit=Recipe(AnchoredDiTConfig(objective="direct", **_PAPER), _PAPER_TRAIN),
+    pooled_mlp=Recipe(MlpConfig(**_PAPER_MLP), _PAPER_MLP_TRAIN),
     small_vae=CodecRecipe(
         SmallVaeConfig(width=192, encoder_blocks=4, decoder_blocks=8),
         TrainConfig(steps=50_000, batch_size=64, checkpoint_every=1000, workers=4),
@@ -244,6 +273,21 @@ PAPER = Preset(
 )
 
 PRESETS = {preset.name: preset for preset in (SMOKE, QUICK, PAPER)}
+
+
+def _trained_for(preset: Preset, steps: dict[str, int]) -> Preset:
+    """The preset with other numbers of training steps, in bfloat16."""
+    changed = {
+        field: replace(getattr(preset, field), train=replace(getattr(preset, field).train, steps=n, precision="bf16"))
+        for field, n in steps.items()
+    }
+    return replace(preset, **changed)
+
+
+#: How the weights that come with the package are trained, by the name of their set: a preset's models, for far longer than it affords.
+SHIPPED = {
+    "dit-wam/quick": _trained_for(QUICK, {"direct": 600, "diffusion": 2200, "jump": 500, "jump_diffusion": 1600}),
+}
 
 
 def get_preset(name: str) -> Preset:

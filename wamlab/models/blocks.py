@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wamlab.errors import ActionOutOfRange, InvalidAction, InvalidShape
-from wamlab.types import ACTIONS
+from wamlab.errors import ActionOutOfRange, HorizonTooLong, InvalidAction, InvalidShape
+from wamlab.types import ACTIONS, Batch
 
 
 class TimestepEmbedding(nn.Module):
@@ -165,6 +166,21 @@ class ActionScale(Standardize):
             )
 
 
+class Normalized(nn.Module):
+    """What every trained world model starts from: `latents` (..., c, h, w) z-scored per channel, and `actions`."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.latents = Standardize(channels, axis=-3)
+        self.actions = ActionScale()
+
+    def fit_normalization(self, batches: Iterable[Batch]) -> None:
+        """Set the statistics of latents and actions from (some of) the training batches; call once, before training."""
+        batches = list(batches)
+        self.latents.fit(torch.cat([torch.cat([b.context, b.future], dim=1).flatten(0, 1) for b in batches]))
+        self.actions.fit(torch.cat([b.actions.flatten(0, 1) for b in batches]))
+
+
 def check_shape(name: str, x: Tensor, axes: str, want: tuple[int | None, ...]) -> None:
     """Raise `InvalidShape` unless x has the shape `want`, where None allows any size. `axes` names them: "B F c h w"."""
     if x.ndim != len(want) or any(w is not None and w != n for n, w in zip(x.shape, want, strict=True)):
@@ -172,6 +188,24 @@ def check_shape(name: str, x: Tensor, axes: str, want: tuple[int | None, ...]) -
             axis if size is None else f"{axis}={size}" for axis, size in zip(axes.split(), want, strict=True)
         )
         raise InvalidShape(f"{name} has shape {tuple(x.shape)}; it must be ({allowed})")
+
+
+def check_inputs(
+    context: Tensor, actions: Tensor, channels: int | None = None, size: int | None = None, num_context: int = 1
+) -> None:
+    """Raise `InvalidShape` or `InvalidAction` unless context is (B, C, c, h, w) with C >= num_context, and actions (B, F, A) fit it."""
+    frames = num_context if context.ndim == 5 and context.shape[1] < num_context else None
+    check_shape("context", context, "B C c h w", (None, frames, channels, size, size))
+    check_shape("actions", actions, "B F A", (len(context), None, len(ACTIONS)))
+    check_finite_actions(actions)
+
+
+def check_horizon(frames: int, horizon: int) -> None:
+    """Raise `HorizonTooLong` unless a model trained for `horizon` frames can predict so many."""
+    if not 1 <= frames <= horizon:
+        raise HorizonTooLong(
+            f"{frames} actions given, but this model predicts 1 to {horizon} frames; train one with a longer horizon"
+        )
 
 
 def check_finite_actions(actions: Tensor) -> None:

@@ -12,7 +12,7 @@ from wamlab.codecs import SMALL_VAE, SmallVae, load_codec
 from wamlab.config import override
 from wamlab.encoders import ENCODERS, WEIGHTS
 from wamlab.errors import InvalidParameter, UnknownName
-from wamlab.models import MODELS, recipe_name
+from wamlab.models import BASELINES, MODELS, recipe_name
 from wamlab.training.codec import train_small_vae
 from wamlab.training.encoders import train_encoder
 from wamlab.training.fitting import fit_or_load, run_folder
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wamlab.presets import Preset
 
 #: Every name that `train` takes.
-TRAINABLE = (*(name for name in MODELS if name != "copy"), SmallVae.name, *ENCODERS)
+TRAINABLE = (*(name for name in MODELS if name not in BASELINES), SmallVae.name, *ENCODERS)
 
 
 def train(

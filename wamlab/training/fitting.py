@@ -13,8 +13,8 @@ from filelock import FileLock
 from torch import nn
 
 from wamlab.config import digest, runs_dir, to_dict
-from wamlab.errors import DatasetIncomplete
-from wamlab.models import build_model, model_config, recipe_name
+from wamlab.errors import DatasetIncomplete, InvalidParameter
+from wamlab.models import BASELINES, build_model, model_config, recipe_name
 from wamlab.training.loop import fit
 from wamlab.training.randomness import seeded, spread
 from wamlab.types import Codec, Scene
@@ -44,6 +44,8 @@ def fit_or_load(
 ) -> nn.Module:
     """The model, trained: from an earlier call where everything that decides its weights was the same, else by training it now.
 
+    A recipe with a `start` goes on from that model's weights, which are got in the same way.
+
     Its run lives in `run_folder`; one that was cut short goes on where it was, and a second process waits for the first. Returns the
     moving average in eval mode. `on_damage` is as `LatentWindows` takes it, `on_log` as `fit` does.
 
@@ -52,7 +54,8 @@ def fit_or_load(
     from wamlab.data.windows import LatentWindows, collate
 
     model = seeded(seed, build_model, model_name, preset, codec)
-    if model_name == "copy":
+    if model_name in BASELINES:
+        model.see_as(scenes_of(dataset, "train")[0])
         return model.eval()
     recipe = getattr(preset, recipe_name(model_name))
     shape = (preset.num_context, preset.horizon, preset.stride)
@@ -63,19 +66,34 @@ def fit_or_load(
         train_set.weights = np.sqrt(latent_motion(train_set))
 
     def prepare(model: nn.Module) -> None:
-        model.fit_normalization([collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])])
+        if recipe.start:
+            first = fit_or_load(
+                recipe.start, preset, dataset, codec, store, seed, progress, resume, on_damage, on_log
+            ).state_dict()
+            if {k: v.shape for k, v in first.items()} != {k: v.shape for k, v in model.state_dict().items()}:
+                raise InvalidParameter(
+                    f"{model_name} cannot start from {recipe.start}: their networks differ; give both recipes the same sizes, "
+                    f"or set {recipe_name(model_name)}.start to none"
+                )
+            model.load_state_dict(first)
+            return
+        batches = [collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])]
+        model.fit_normalization(batches)
+        if hasattr(model, "fit_anchor"):
+            model.fit_anchor(batches, codec)
 
     folder = run_folder(model_name, preset, dataset, codec, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    main = int(os.environ.get("RANK", 0)) == 0  # the processes of one distributed run share the lock
-    with FileLock(folder / ".lock") if main else nullcontext():
+    with (
+        FileLock(folder / ".lock") if is_main() else nullcontext()
+    ):  # the processes of one distributed run share the lock
         return fit(
             model,
             train_set,
             val_set,
             recipe.train,
             folder,
-            identity=_identity(model_name, preset, dataset, codec),
+            identity=_identity(model_name, preset, dataset, codec, seed),
             prepare=prepare,
             collate=collate,
             seed=seed,
@@ -85,12 +103,16 @@ def fit_or_load(
         )
 
 
+def is_main() -> bool:
+    """Whether this is the only process of a run, or the first of those that a launcher started."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def run_folder(model_name: str, preset: Preset, dataset: Dataset, codec: Codec, seed: int = 0) -> Path:
     """`runs/models/<model>-<digest>`: the digest is of all that decides the weights (model, training settings, data, codec, seed)."""
     settings = getattr(preset, recipe_name(model_name)).train.identity()
-    return (
-        runs_dir() / "models" / f"{model_name}-{digest(_identity(model_name, preset, dataset, codec), settings, seed)}"
-    )
+    identity = _identity(model_name, preset, dataset, codec, seed)
+    return runs_dir() / "models" / f"{model_name}-{digest(identity, settings, seed)}"
 
 
 def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
@@ -110,8 +132,9 @@ def latent_motion(windows: LatentWindows) -> np.ndarray:
     return np.sqrt([squared[name][t : t + windows.horizon].mean() for name, t in windows.index])
 
 
-def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec) -> dict[str, Any]:
-    sampling = getattr(preset, recipe_name(model_name)).sampling
+def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec, seed: int) -> dict[str, Any]:
+    recipe = getattr(preset, recipe_name(model_name))
+    sampling, start = recipe.sampling, recipe.start
     return {
         "model": {"name": model_name, **to_dict(model_config(model_name, preset, codec))},
         "data": {
@@ -121,4 +144,5 @@ def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec) -
             "stride": preset.stride,
             **({"sampling": sampling} if sampling != "uniform" else {}),
         },
+        **({"start": run_folder(start, preset, dataset, codec, seed).name} if start else {}),
     }
