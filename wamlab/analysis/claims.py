@@ -176,7 +176,7 @@ def contrast(table: pd.DataFrame, metric: str, weights: Contrast) -> pd.DataFram
         rows = table[table.variant == variant]
         if when:
             rows = rows[rows.time_s == (rows.time_s.min() if when == FIRST else rows.time_s.max())]
-        total = total + weight * rows.pivot_table(metric, "scene", "seed", aggfunc="mean", dropna=False)
+        total = total + weight * rows.groupby(["scene", "seed"])[metric].mean().unstack()
     return total
 
 
