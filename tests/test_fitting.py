@@ -8,11 +8,11 @@ import torch
 from helpers import make_dataset
 
 from wamlab.codecs import load_codec
-from wamlab.config import override
+from wamlab.config import override, runs_dir
 from wamlab.data.latents import LatentStore
 from wamlab.data.windows import LatentWindows, collate
 from wamlab.errors import DatasetIncomplete, InvalidParameter, UnknownName
-from wamlab.models import MODELS, AnchoredDiT, build_model
+from wamlab.models import BASELINES, MODELS, AnchoredDiT, build_model, num_parameters
 from wamlab.presets import PRESETS, get_preset
 from wamlab.training import fit_or_load, run_folder, train
 
@@ -47,7 +47,7 @@ def test_codec_is_written_with_its_card(codec, dataset, tmp_path, monkeypatch):
     assert codec.digest in card and "--set small_vae.train.steps=4" in card and "dB on" in card
 
 
-@pytest.mark.parametrize("name", ["direct", "diffusion", "jump", "jump-diffusion"])
+@pytest.mark.parametrize("name", ["direct", "jump-diffusion", "mlp-matched", "pooled-dit", "pooled-mlp"])
 def test_trains_once_and_loads_afterwards(name, setting):
     first = fit_or_load(name, PRESET, *setting, progress=False)
     folder = run_folder(name, PRESET, *setting[:2])
@@ -115,8 +115,23 @@ def test_seeds_differ_and_leave_the_global_generator_alone(setting):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_copy_needs_no_training(setting):
-    assert fit_or_load("copy", PRESET, *setting).name == "copy"
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_need_no_training(name, setting):
+    model = fit_or_load(name, PRESET, *setting)
+    assert model.name == name and not list(model.parameters()) and not runs_dir().exists()
+    if (
+        name == "warp"
+    ):  # it took the camera and the frame rate of the drives (see `make_recording`: 96 x 64 pixels, f = 80)
+        torch.testing.assert_close(model.camera, torch.tensor([80 / 64, 0.5, 0.5]))
+
+
+def test_the_matched_mlp_has_the_parameters_of_the_direct_model():
+    class Shapes:
+        channels, downsample = 4, 8
+
+    for preset in PRESETS.values():
+        direct, mlp = (num_parameters(name, preset, Shapes()) for name in ("direct", "mlp-matched"))
+        assert abs(mlp / direct - 1) < 0.01
 
 
 def test_the_command_refuses_what_it_does_not_know(dataset_root):
@@ -151,7 +166,8 @@ def test_every_model_of_every_preset_can_be_built(preset, name):
 
     model = build_model(name, preset, Shapes())
     assert model.name == name
-    if name != "copy":
-        assert model.config.objective == {"jump": "direct", "jump-diffusion": "diffusion"}.get(name, name)
+    if name not in BASELINES:
+        if isinstance(model, AnchoredDiT):
+            assert model.config.objective == {"jump": "direct", "jump-diffusion": "diffusion"}.get(name, name)
         assert model.config.size * 8 == preset.resolution
         assert model.config.horizon == (1 if name.startswith("jump") else preset.horizon)

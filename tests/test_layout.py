@@ -13,7 +13,7 @@ LAYERS = (
     {"errors", "types", "config", "geometry"},
     {"render", "world", "data", "codecs", "encoders", "diffusion", "weights"},
     {"models"},
-    {"training", "metrics", "statistics", "probing", "presets"},
+    {"training", "metrics", "statistics", "probing", "presets", "pretrained"},
     {"analysis"},
     {"plots"},
     {"runs", "notebooks", "cli"},

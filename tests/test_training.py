@@ -140,9 +140,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, stop):
 KILLED_AGAIN_AND_AGAIN = """
 import os, random, signal, sys
 from pathlib import Path
-import accelerate
+import accelerate, torch
 from test_training import LONG, Regression, run
 
+torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # the first optimizer of a process imports for seconds
 folder, moments = Path(sys.argv[1]), random.Random(0)
 
 def dies_after(events):
@@ -180,7 +181,7 @@ def test_a_run_killed_at_any_moment_resumes_bit_for_bit(tmp_path):
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     deaths = ast.literal_eval(done.stdout)
-    assert sum(signals == signal.SIGKILL for signals, _, _ in deaths) >= 5
+    assert sum(signals == signal.SIGKILL for signals, _, _ in deaths) > 5
     assert any(half_written for _, _, half_written in deaths), "none in a checkpoint"
     for name in ("killed", "whole"):
         run(tmp_path / name, LONG)

@@ -86,6 +86,23 @@ def train(
 
 
 @app.command()
+def ship(
+    name: Annotated[str, typer.Argument(help="A set of models, e.g. dit-wam/quick.")],
+    dataset: Annotated[str, typer.Option(help="synthetic, nuscenes, or a path.")] = "synthetic",
+    out: Annotated[Path | None, typer.Option(help="Where to write it [default: in the package].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoints.")] = False,
+) -> None:
+    """Train the models that come with the package (hours), and write their weights, card and contact sheet."""
+    from wamlab.analysis import shipping
+    from wamlab.plots.sheets import contact_sheet
+    from wamlab.pretrained import WEIGHTS
+    from wamlab.render import save_image
+
+    made = shipping.ship(name, dataset, out or WEIGHTS, resume)
+    save_image(made.folder / shipping.SHEET, contact_sheet(made.frames, made.labels, made.columns), quality=70)
+
+
+@app.command()
 def run(
     notebooks: Annotated[list[str], typer.Argument(metavar="NOTEBOOK…", help="Paths, names or numbers (05).")],
     parameter: Annotated[

@@ -14,10 +14,14 @@ from wamlab.training.loop import TrainConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`."""
+    """A model and how it is trained. The shapes in `model` that data and codec decide are filled in by `build_model`.
+
+    `start` names another model of the preset, with the same network, from whose trained weights this one goes on.
+    """
 
     model: AnchoredDiTConfig | MlpConfig
     train: TrainConfig
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class Preset:
         num_context, horizon: frames of a window, at the dataset's rate; stride: between the starts of training windows.
         direct, diffusion, jump, jump_diffusion, mlp (also `mlp-matched`), pooled_dit, pooled_mlp, small_vae: what is trained, by the
             model's name; encoders: the embedded ones.
-        sampler_steps, guidance: of DDIM.
+        sampler_steps, guidance: of DDIM; strength: how far into the noise it starts, from the anchor (1: from noise alone).
         eval_scenes, windows_per_scene: at most so many scenes of the test split, and windows of each.
         seeds: of the training runs that a study compares; the first is the default.
         probing: what is asked of the encoders.
@@ -161,6 +165,7 @@ class Preset:
     stride: int = 1
     sampler_steps: int = 10
     guidance: float = 1.0
+    strength: float = 1.0
     eval_scenes: int = 24
     windows_per_scene: int = 2
     seeds: tuple[int, ...] = (0,)
@@ -180,6 +185,8 @@ _PAPER = {
     "patch": 4,
 }
 _TINY_ENCODER = TrainConfig(steps=2, batch_size=4, warmup_steps=1, checkpoint_every=2, val_batches=1)
+#: 64 tokens a frame, as the paper has, and an anchor that moves.
+_QUICK = {"patch": 2, "ego_motion": True}
 #: Adam at a constant 1e-4, batch 64, 100 epochs, clip 1, EMA 0.999.
 _PAPER_TRAIN = TrainConfig(
     epochs=100,
@@ -252,10 +259,14 @@ QUICK = Preset(
     codec="small-vae",
     num_context=1,
     horizon=4,
-    direct=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
-    diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=500)),
-    jump=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
-    jump_diffusion=Recipe(AnchoredDiTConfig(objective="diffusion"), TrainConfig(steps=500)),
+    direct=Recipe(AnchoredDiTConfig(objective="direct", **_QUICK), TrainConfig(steps=250, batch_size=16)),
+    diffusion=Recipe(
+        AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16), "direct"
+    ),
+    jump=Recipe(AnchoredDiTConfig(objective="direct", **_QUICK), TrainConfig(steps=250, batch_size=16)),
+    jump_diffusion=Recipe(
+        AnchoredDiTConfig(objective="diffusion", **_QUICK), TrainConfig(steps=400, batch_size=16), "jump"
+    ),
     mlp=Recipe(MlpConfig(), TrainConfig(steps=250)),
     pooled_dit=Recipe(AnchoredDiTConfig(objective="direct"), TrainConfig(steps=250)),
     pooled_mlp=Recipe(MlpConfig(), TrainConfig(steps=250)),
@@ -315,6 +326,21 @@ PAPER = Preset(
 )
 
 PRESETS = {preset.name: preset for preset in (SMOKE, QUICK, PAPER)}
+
+
+def _trained_for(preset: Preset, steps: dict[str, int]) -> Preset:
+    """The preset with other numbers of training steps, in bfloat16."""
+    changed = {
+        field: replace(getattr(preset, field), train=replace(getattr(preset, field).train, steps=n, precision="bf16"))
+        for field, n in steps.items()
+    }
+    return replace(preset, **changed)
+
+
+#: How the weights that come with the package are trained, by the name of their set: a preset's models, for far longer than it affords.
+SHIPPED = {
+    "dit-wam/quick": _trained_for(QUICK, {"direct": 600, "diffusion": 2200, "jump": 500, "jump_diffusion": 1600}),
+}
 
 
 def get_preset(name: str) -> Preset:

@@ -30,6 +30,8 @@ def setting(project, monkeypatch):
             "resolution": 32,
             "direct.train.steps": 2,
             "diffusion.train.steps": 2,
+            "jump.train.steps": 2,
+            "jump_diffusion.train.steps": 2,
         },
         "progress": False,
     }
@@ -40,6 +42,7 @@ def test_from_drives_to_findings(setting):
     assert set(study.per_frame.scene) == {"scene-0004", "scene-0005"}
     assert len(study.findings) == 3
     assert "2 held-out drives" in study.answer
+    assert study.weights.startswith("direct: trained on") and "jump-diffusion: trained on" in study.weights
     assert study.shown[0]["rows"]["truth"].shape == (1 + PRESETS["smoke"].horizon, 32, 32, 3)
     again = rollouts.study(**setting)
     assert study.metrics == again.metrics
@@ -50,5 +53,7 @@ def test_from_drives_to_findings(setting):
 def test_mistakes_are_named_before_anything_is_trained(setting):
     with pytest.raises(InvalidParameter, match="at least 2"):
         rollouts.study(**setting, num_scenes=1)
+    with pytest.raises(UnknownName, match="known: shipped, train"):
+        rollouts.study(**setting, weights="mine")
     with pytest.raises(UnknownName, match="known: paper, quick, smoke"):
         rollouts.study(**setting | {"preset": "huge"})

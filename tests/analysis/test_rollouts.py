@@ -67,7 +67,7 @@ def test_findings_follow_from_the_measurements(study):
 def test_the_player_takes_what_the_study_gives(study):
     player = RolloutPlayer(study.shown, styles=row_styles(["truth", *rollouts.MODELS]))
     first = player._catalog[0]
-    assert first["rows"] == ["truth", "copy", "direct", "diffusion"]
+    assert first["rows"] == ["truth", *study.summary.index]
     assert first["times_s"] == [0.0, 0.5, 1.0, 1.5, 2.0]
     present = [rows[0] for rows in study.shown[0]["rows"].values()]
     assert all(np.array_equal(present[0], p) for p in present)
@@ -76,7 +76,7 @@ def test_the_player_takes_what_the_study_gives(study):
 def test_the_figure_keeps_each_models_colour_and_says_n(study):
     figure = error_over_horizon(study.curves, title="t")
     lines = {t.name: t.line.color for t in figure.data if t.line.width}
-    assert lines == {MODEL_STYLE[m].label: MODEL_STYLE[m].color for m in rollouts.MODELS}
+    assert lines == {MODEL_STYLE[m].label: MODEL_STYLE[m].color for m in study.summary.index}
     assert "8 held-out scenes" in figure.layout.title.subtitle.text
     assert figure.layout.xaxis.title.text == "time ahead, s"
     assert "↑" in figure.layout.yaxis.title.text

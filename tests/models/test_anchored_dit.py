@@ -213,6 +213,21 @@ def test_guidance_of_one_is_the_conditional_model_and_zero_ignores_actions():
     )
 
 
+def test_a_warm_start_goes_from_its_start_to_a_sample_from_noise():
+    model, b = make_model(trained=True), make_batch()
+    options = {"steps": 4, "noise": torch.randn(b.future.shape, generator=generator(3))}
+
+    def roll(**more):
+        return model.rollout(b.context, b.actions, generator(), **options, **more).latents
+
+    torch.testing.assert_close(roll(strength=0.0), b.context.expand_as(b.future))  # the anchor
+    torch.testing.assert_close(roll(strength=0.0, start=b.future), b.future)
+    assert torch.equal(roll(strength=1.0, start=b.future), roll())
+    near, far = ((roll(strength=s, start=b.future) - b.future).square().mean() for s in (0.25, 0.75))
+    assert 0 < near < far
+    assert not torch.equal(roll(sampler="dpmpp-2m"), roll())
+
+
 def test_a_shorter_horizon_and_more_context_are_fine():
     model = make_model(trained=True, num_context=2)
     b = make_batch(frames=2, context=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,11 @@ from wamlab import render, statistics
 from wamlab.config import override
 from wamlab.errors import InvalidParameter
 from wamlab.metrics import pixel
+from wamlab.models import BASELINES
 from wamlab.types import Codec, Finding, Scene
 
 TRUTH = "truth"
-MODELS = ("copy", "direct", "diffusion")
+MODELS = ("copy", "direct", "diffusion", "jump", "jump-diffusion")
 METRICS = ("cosine", "rmse", "ssim", "sharpness")
 #: Rows of the summary, with an arrow towards better.
 NAMES = {
@@ -56,6 +58,7 @@ class RolloutStudy:
         curves: model, metric, time_s, mean, low, high, n.
         summary: a row a model, a column a metric, as `mean [low, high]` over the whole horizon.
         shown: scenes for the `RolloutPlayer`.
+        weights: where each model's weights are from, in words.
         answer: one sentence, from the measurements.
         metrics: named numbers for the run folder.
     """
@@ -65,6 +68,7 @@ class RolloutStudy:
     summary: pd.DataFrame
     shown: list[dict[str, Any]]
     findings: tuple[Finding, ...]
+    weights: str
     answer: str
     metrics: dict[str, float]
 
@@ -77,18 +81,19 @@ def study(
     steps: int = 0,
     seed: int = 0,
     models: Sequence[str] = MODELS,
+    weights: str = "shipped",
     overrides: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> RolloutStudy:
-    """Train or load each model, roll it out on one window of each held-out scene, and measure it.
+    """Load or train each model, roll it out on one window of each held-out scene, and measure it.
 
-    `num_scenes` and `steps` of 0 mean the preset's `eval_scenes` and `sampler_steps`.
+    `num_scenes` and `steps` of 0 mean the preset's `eval_scenes` and `sampler_steps`; `weights` is one of `pretrained.CHOICES`.
     """
     from wamlab.codecs import load_codec
     from wamlab.data import open_dataset
     from wamlab.data.latents import LatentStore
     from wamlab.presets import get_preset
-    from wamlab.training import fit_or_load
+    from wamlab.pretrained import obtain
 
     settings = override(get_preset(preset), overrides or {})
     num_scenes, steps = num_scenes or settings.eval_scenes, steps or settings.sampler_steps
@@ -97,11 +102,22 @@ def study(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data, codec = open_dataset(dataset), load_codec(settings.codec, device)
     store = LatentStore(data, codec, settings.resolution)
-    trained = {name: fit_or_load(name, settings, data, codec, store, seed, progress) for name in models}
+    ready = {name: obtain(name, settings, data, codec, store, seed, progress, weights) for name in models}
     scenes = data.scenes("test")[:num_scenes]
-    rolled = roll_out(trained, scenes, store, settings.num_context, settings.horizon, steps, seed)
+    sampling = {"steps": steps, "guidance": settings.guidance, "strength": settings.strength}
+    rolled = roll_out(
+        {name: model for name, (model, _) in ready.items()},
+        scenes,
+        store,
+        settings.num_context,
+        settings.horizon,
+        sampling,
+        seed,
+    )
+    origins = {name: origin for name, (_, origin) in ready.items() if name not in BASELINES}
     measured_on = f"{dataset} data, {preset} preset, {len(rolled.scenes)} held-out scenes, 1 seed"
-    return analyse(rolled, codec, measured_on, seed, num_shown)
+    study = analyse(rolled, codec, measured_on, seed, num_shown)
+    return dataclasses.replace(study, weights="; ".join(f"{name}: {origin}" for name, origin in origins.items()))
 
 
 def roll_out(
@@ -110,11 +126,14 @@ def roll_out(
     store: Any,
     num_context: int,
     horizon: int,
-    steps: int,
+    sampling: Mapping[str, Any],
     seed: int,
     batch: int = 8,
 ) -> Rollouts:
-    """The window in the middle of each scene that is long enough, predicted by every model from the same context and actions."""
+    """The window in the middle of each scene that is long enough, predicted by every model from the same context and actions.
+
+    `sampling`: settings of `rollout`, of which models without a sampler read none.
+    """
     from wamlab.data.windows import window_actions, window_starts
 
     store.fill(scenes)
@@ -139,7 +158,7 @@ def roll_out(
     for name, model in models.items():
         generator = torch.Generator().manual_seed(seed)
         parts = [
-            model.rollout(c, b, generator, **({"steps": steps} if name != "copy" else {})).latents.cpu()
+            model.rollout(c, b, generator, **sampling).latents.cpu()
             for c, b in zip(context.split(batch), a.split(batch), strict=True)
         ]
         predicted[name] = torch.cat(parts).float()
@@ -170,6 +189,7 @@ def analyse(rolled: Rollouts, codec: Codec, measured_on: str, seed: int = 0, num
         summary.rename_axis(None),
         shown_scenes(rolled, codec, frames, per_frame, num_shown),
         findings,
+        "",
         _answer(totals, len(rolled.scenes)),
         {f"{model}/{m}": float(t.loc[model, "mean"]) for m, t in totals.items() for model in t.index},
     )
@@ -245,7 +265,13 @@ def _findings(per_frame: pd.DataFrame, rng: np.random.Generator, measured_on: st
 
 def _answer(totals: Mapping[str, pd.DataFrame], n: int) -> str:
     cosine, sharp = totals["cosine"]["mean"], totals["sharpness"]["mean"]
-    names = {"copy": "a copy of the present", "direct": "the direct model", "diffusion": "the diffusion model"}
+    names = {
+        "copy": "a copy of the present",
+        "direct": "the direct model",
+        "diffusion": "the diffusion model",
+        "jump": "the jump chain",
+        "jump-diffusion": "the diffusion jump chain",
+    }
     closest, crispest = cosine.idxmax(), (sharp.drop("copy", errors="ignore") - 1).abs().idxmin()
     low, high = totals["cosine"].loc[closest, ["low", "high"]]
     said = (

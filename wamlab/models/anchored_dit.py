@@ -6,12 +6,13 @@ network at t = 0 on the present, replicated: a regression. Following "DiT-WAM", 
 - the block gates are zero-initialised, as adaLN-Zero has it and the authors' code does not;
 - the present enters beside each noisy token by default (`present="concat"`: two input projections, summed, which equals projecting
   the concatenation); `present="pooled"` is the paper's conditioning on the mean-pooled present alone;
+- `ego_motion` lets the anchor move, which the paper's does not;
 - action frequencies are learned (see `FourierEmbedding`), and latents are z-scored per channel, not per token dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,7 +36,8 @@ from wamlab.models.blocks import (
     patchify,
     unpatchify,
 )
-from wamlab.types import ACTIONS, Batch, Rollout
+from wamlab.models.ego_motion import EgoMotion
+from wamlab.types import ACTIONS, Batch, Codec, Rollout
 
 #: Standard deviations of the latents beyond which an x0 that was computed from eps is cut off.
 EPS_CLIP = 6.0
@@ -48,6 +50,7 @@ class AnchoredDiTConfig:
     prediction: what the denoiser predicts of the change from the present, and its loss compares: `x0`, `eps` (the noise) or `v`;
         `direct` always predicts the change itself.
     anchored: predict the change from the present; False: the future itself.
+    ego_motion: the anchor is the present moved as the actions say (see `EgoMotion`), and is seen beside the present.
     present: `concat` or `pooled` (the paper's).
     action_sequence: each horizon step sees the action that leads to it; False: every step sees the first one only.
     actions: the columns of `wamlab.types.ACTIONS` that the model sees.
@@ -65,6 +68,7 @@ class AnchoredDiTConfig:
     objective: str = "diffusion"
     prediction: str = "x0"
     anchored: bool = True
+    ego_motion: bool = False
     present: str = "concat"
     action_sequence: bool = True
     actions: tuple[str, ...] = ACTIONS
@@ -108,10 +112,12 @@ class AnchoredDiTConfig:
 
 
 class Condition(NamedTuple):
-    """What stays the same over the sampler's steps: tokens (B, 1, P, D) of the present, vector (B, F, D) of actions and present."""
+    """What stays the same over the sampler's steps: tokens (B, 1 or F, P, D) of the present, vector (B, F, D) of actions and present,
+    and the anchor (B, 1 or F, c, h, w)."""
 
     tokens: Tensor
     vector: Tensor
+    anchor: Tensor
 
 
 class AnchoredDiT(Normalized):
@@ -126,6 +132,8 @@ class AnchoredDiT(Normalized):
 
         self.embed_x = nn.Linear(width, c.dim)
         self.embed_present = nn.Linear(width * (c.num_context if c.present == "concat" else 1), c.dim)
+        self.ego_motion = EgoMotion(c.channels, c.size) if c.ego_motion else None
+        self.embed_anchor = nn.Linear(width, c.dim) if c.ego_motion else None
         self.embed_time = TimestepEmbedding(c.dim)
         self.embed_action = FourierEmbedding(len(c.actions), c.dim, c.num_frequencies, c.fourier_scale, c.frequencies)
         self.spatial_position = nn.Parameter(torch.randn(1, 1, num_patches, c.dim) * 0.02)
@@ -138,10 +146,17 @@ class AnchoredDiT(Normalized):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         if c.stacked:
-            nn.init.ones_(
-                self.final_modulation.bias[2 * c.dim :]
-            )  # the gate: were it 0 too, no gradient would reach the last layer
+            nn.init.ones_(self.final_modulation.bias[2 * c.dim :])  # the gate: at 0 no gradient would reach the head
         self.register_buffer("alphas_cumprod", make_schedule(c.schedule, c.diffusion_steps), persistent=False)
+
+    def fit_anchor(self, batches: Iterable[Batch], codec: Codec) -> None:
+        """Where the anchor moves, fit how, on some training batches; call once, after `fit_normalization`."""
+        if self.ego_motion is not None:
+            batches = list(batches)
+            context, future, actions = (
+                torch.cat([getattr(b, k) for b in batches]) for k in ("context", "future", "actions")
+            )
+            self.ego_motion.fit(context, future, actions, codec, self.latents)
 
     # -- the network: everything below is in standardised latents -------------------------------------------------------------
 
@@ -149,18 +164,20 @@ class AnchoredDiT(Normalized):
         """context: (B, C, c, h, w); actions: (B, F · jump, A); keep: (B,) in {0, 1}, zeroes the action embedding where 0."""
         c = self.config
         patches = patchify(context[:, -c.num_context :], c.patch)  # (B, C, P, width)
-        if not c.action_sequence:
-            actions = actions[:, :1].expand_as(actions)
-        action = self.embed_action(self.actions(actions)[..., self.action_columns])  # (B, F · jump, D)
+        seen = actions if c.action_sequence else actions[:, :1].expand_as(actions)
+        action = self.embed_action(self.actions(seen)[..., self.action_columns])  # (B, F · jump, D)
         action = action.unflatten(1, (-1, c.jump)).mean(dim=2)  # (B, F, D)
         if keep is not None:
             action = action * keep[:, None, None].to(action)
-        position = self.spatial_position
+        tokens, anchor = self.spatial_position, context[:, -1:]
+        if self.ego_motion is not None:
+            anchor = self.ego_motion(anchor, seen, c.jump)  # (B, F, c, h, w)
+            tokens = tokens + self.embed_anchor(patchify(anchor, c.patch))
         if c.present == "pooled":
             pooled = self.embed_present(patches[:, -1].mean(dim=1))  # (B, D)
-            return Condition(position, action + pooled[:, None])
+            return Condition(tokens, action + pooled[:, None], anchor)
         present = self.embed_present(patches.transpose(1, 2).flatten(2))  # (B, P, D)
-        return Condition(position + present[:, None], action)
+        return Condition(tokens + present[:, None], action, anchor)
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """`prediction` of the change. x: (B, F, c, h, w), or (B, 1, c, h, w) to be replicated; t: (B,) -> (B, F, c, h, w)."""
@@ -191,9 +208,9 @@ class AnchoredDiT(Normalized):
         x0 = origin + x0_from(self.config.prediction, x - a * origin, output, alpha_bar)
         return x0.clamp(-EPS_CLIP, EPS_CLIP) if self.config.prediction == "eps" else x0
 
-    def origin(self, present: Tensor) -> Tensor:
-        """What the predicted change starts from: the present (B, 1, c, h, w), or the mean latent if the model is not anchored."""
-        return present if self.config.anchored else torch.zeros_like(present)
+    def origin(self, condition: Condition) -> Tensor:
+        """What the predicted change starts from: the anchor, or the mean latent if the model has none."""
+        return condition.anchor if self.config.anchored else torch.zeros_like(condition.anchor)
 
     # -- training -------------------------------------------------------------------------------------------------------------
 
@@ -204,13 +221,13 @@ class AnchoredDiT(Normalized):
         check_shape("future", batch.future, "B F c h w", shape)
         context, future = self.latents(batch.context), self.latents(batch.future)
         present, device = context[:, -1:], future.device
-        origin = self.origin(present)
         keep = torch.rand(len(batch), generator=generator, device=generator.device) >= self.config.action_dropout
         condition = self.condition(context, batch.actions, keep.to(device) if self.training else None)
+        origin = self.origin(condition)
         if self.config.objective == "direct":
             t = torch.zeros(len(batch), dtype=torch.int64, device=device)
             want = future - origin
-            output = self(present, t, condition).float()
+            output = self(condition.anchor, t, condition).float()
             x0 = origin + output
         else:
             t = torch.randint(self.config.diffusion_steps, (len(batch),), generator=generator, device=generator.device)
@@ -237,17 +254,21 @@ class AnchoredDiT(Normalized):
         steps: int = 10,
         eta: float = 0.0,
         guidance: float = 1.0,
+        sampler: str = "ddim",
+        strength: float = 1.0,
+        start: Tensor | None = None,
         noise: Tensor | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> Rollout:
-        """Predict the frames that the actions lead to, in one pass over the horizon.
+        """Predict the frames that the actions lead to, in one pass over the horizon. Only `diffusion` reads what is said of samplers.
 
         Args:
             context: (B, C, c, h, w) latents as the codec gives them; the last is the present.
             actions: (B, F, A), columns `ACTIONS`, F up to the horizon.
-            generator: draws the initial noise (`diffusion` only).
-            steps: of DDIM (`diffusion` only).
-            eta: of DDIM.
+            generator: draws the initial noise.
+            steps, eta, sampler: as `wamlab.diffusion.sampling.sample` takes them.
+            strength: how much of the way from the data to noise is gone before denoising: 1 starts from noise, less from `start`, noised.
+            start: (B, F, c, h, w) latents, such as a direct prediction; by default the anchor.
             guidance: weight w of x0 = x0_without_action + w (x0_with - x0_without); 1 needs one pass a step, others two.
             noise: (B, F, c, h, w) or (1, F, c, h, w) in place of drawing it: one noise for several action sequences.
             callback: called with (steps done, steps).
@@ -270,11 +291,9 @@ class AnchoredDiT(Normalized):
             seen = self(x, t, condition)
             return seen if blind is None else torch.lerp(self(x, t, blind), seen, guidance)
 
+        origin = self.origin(condition)
         if self.config.objective == "direct":
-            change = output(standard[:, -1:], torch.zeros(batch, dtype=torch.int64, device=device))
-            latents = (
-                context[:, -1:] + self.latents.scale(change) if self.config.anchored else self.latents.inverse(change)
-            )
+            x0 = origin + output(condition.anchor, torch.zeros(batch, dtype=torch.int64, device=device))
             if callback is not None:
                 callback(1, 1)
         else:
@@ -283,14 +302,25 @@ class AnchoredDiT(Normalized):
                 noise = torch.randn(shape, generator=generator, device=generator.device)
             check_shape("noise", noise, "B F c h w", (batch if len(noise) != 1 else 1, *shape[1:]))
             noise = noise.to(context).expand(shape)
-            origin = self.origin(standard[:, -1:])
 
             def predict_x0(x: Tensor, t: Tensor) -> Tensor:
                 return self.denoised(x, output(x, t), origin, self.alphas_cumprod[t])
 
-            x0 = sample(predict_x0, noise, self.alphas_cumprod, steps, eta=eta, generator=generator, callback=callback)
-            latents = self.latents.inverse(x0)
-        settings = {"steps": steps, "eta": eta, "guidance": guidance}
+            guess = condition.anchor.expand(shape) if start is None else self.latents(start.to(context))
+            x0 = sample(
+                predict_x0,
+                noise,
+                self.alphas_cumprod,
+                steps,
+                sampler=sampler,
+                eta=eta,
+                generator=generator,
+                start=None if strength == 1 else guess,
+                strength=strength,
+                callback=callback,
+            )
+        latents = context[:, -1:] + self.latents.scale(x0 - standard[:, -1:])  # where they agree, to the bit
+        settings = {"steps": steps, "eta": eta, "guidance": guidance, "sampler": sampler, "strength": strength}
         return Rollout(latents, actions, self.name, generator.initial_seed(), settings)
 
     def _check(self, context: Tensor, actions: Tensor) -> None:

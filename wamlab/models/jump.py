@@ -24,6 +24,8 @@ class Jump(AnchoredDiT):
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """As AnchoredDiT's, the mean over the window's transitions; `vs_copy` is against copying the frame before each."""
+        shape = (len(batch), batch.actions.shape[1], *batch.context.shape[2:])
+        check_shape("future", batch.future, "B F c h w", shape)
         return super().loss(transitions(batch, self.config.jump), generator)
 
     @torch.no_grad()
@@ -33,6 +35,7 @@ class Jump(AnchoredDiT):
         actions: Tensor,
         generator: torch.Generator,
         *,
+        start: Tensor | None = None,
         noise: Tensor | None = None,
         callback: Callable[[int, int], None] | None = None,
         **settings: object,
@@ -43,6 +46,7 @@ class Jump(AnchoredDiT):
             context: (B, C, c, h, w) latents as the codec gives them; the last is the present.
             actions: (B, F, A), columns `ACTIONS`, F any multiple of the jump.
             generator: draws the initial noise of one jump after the other (`diffusion` only).
+            start: (B, F / jump, c, h, w) latents in place of the anchors, for warm starts (`strength` below 1).
             noise: (B or 1, F / jump, c, h, w) in place of drawing it, a frame for each jump.
             callback: called with (steps done, steps), of all jumps together.
             settings: as AnchoredDiT's, for each jump.
@@ -60,6 +64,7 @@ class Jump(AnchoredDiT):
                 anchor,
                 actions[:, i * jump : (i + 1) * jump],
                 generator,
+                start=None if start is None else start[:, i : i + 1],
                 noise=None if noise is None else noise[:, i : i + 1],
                 callback=callback and (lambda done, steps, i=i: callback(i * steps + done, jumps * steps)),
                 **settings,

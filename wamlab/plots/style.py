@@ -23,12 +23,16 @@ class Style(NamedTuple):
 MODEL_STYLE = {
     "truth": Style("#8a8a8a", "truth"),
     "copy": Style("#d28e00", "copy of the present", "dot"),
+    "warp": Style("#7f9a1f", "constant-velocity warp", "dot"),
     "direct": Style("#2a86d1", "direct"),
     "diffusion": Style("#d9541e", "diffusion"),
     "calibrated": Style("#c2639b", "diffusion, calibrated", "dash"),
     "jump": Style("#12a07a", "jump chain"),
     "jump-diffusion": Style("#8a6a1f", "jump chain, diffusion", "dash"),
     "mlp": Style("#8c6bb1", "MLP", "dashdot"),
+    "mlp-matched": Style("#b04fc4", "MLP of equal size", "dashdot"),
+    "pooled-dit": Style("#5b8fa8", "DiT, pooled", "longdash"),
+    "pooled-mlp": Style("#a8705b", "MLP, pooled", "longdash"),
 }
 
 #: Of the encoders, by the name of the family; what they are called is in `wamlab.analysis.encoders.TITLES`.

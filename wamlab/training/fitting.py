@@ -12,7 +12,7 @@ from filelock import FileLock
 from torch import nn
 
 from wamlab.config import digest, runs_dir, to_dict
-from wamlab.errors import DatasetIncomplete
+from wamlab.errors import DatasetIncomplete, InvalidParameter
 from wamlab.models import BASELINES, build_model, model_config, recipe_name
 from wamlab.training.loop import fit
 from wamlab.training.randomness import seeded, spread
@@ -40,8 +40,11 @@ def fit_or_load(
 ) -> nn.Module:
     """The model, trained: from an earlier call where everything that decides its weights was the same, else by training it now.
 
+    A recipe with a `start` goes on from that model's weights, which are got in the same way.
+
     Its run lives in `run_folder`; one that was cut short goes on where it was, and a second process waits for the first. Returns the
-    moving average in eval mode. `on_log` is called with that folder when its metrics have grown, as by `fit`. Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), and what `fit` raises.
+    moving average in eval mode. `on_log` is called with that folder when its metrics have grown, as by `fit`.
+    Raises `UnknownName`, `DatasetIncomplete` (a split without scenes), and what `fit` raises.
     """
     from wamlab.data.windows import LatentWindows, collate
 
@@ -54,8 +57,22 @@ def fit_or_load(
         for split in ("train", "val")
     )
 
+    recipe = getattr(preset, recipe_name(model_name))
+
     def prepare(model: nn.Module) -> None:
-        model.fit_normalization([collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])])
+        if recipe.start:
+            first = fit_or_load(recipe.start, preset, dataset, codec, store, seed, progress, resume).state_dict()
+            if {k: v.shape for k, v in first.items()} != {k: v.shape for k, v in model.state_dict().items()}:
+                raise InvalidParameter(
+                    f"{model_name} cannot start from {recipe.start}: their networks differ; give both recipes the same sizes, "
+                    f"or set {recipe_name(model_name)}.start to none"
+                )
+            model.load_state_dict(first)
+            return
+        batches = [collate([train_set[i] for i in spread(len(train_set), STATISTICS_WINDOWS)])]
+        model.fit_normalization(batches)
+        if hasattr(model, "fit_anchor"):
+            model.fit_anchor(batches, codec)
 
     folder = run_folder(model_name, preset, dataset, codec, seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,9 +82,9 @@ def fit_or_load(
             model,
             train_set,
             val_set,
-            getattr(preset, recipe_name(model_name)).train,
+            recipe.train,
             folder,
-            identity=_identity(model_name, preset, dataset, codec),
+            identity=_identity(model_name, preset, dataset, codec, seed),
             prepare=prepare,
             collate=collate,
             seed=seed,
@@ -80,9 +97,8 @@ def fit_or_load(
 def run_folder(model_name: str, preset: Preset, dataset: Dataset, codec: Codec, seed: int = 0) -> Path:
     """`runs/models/<model>-<digest>`: the digest is of all that decides the weights (model, training settings, data, codec, seed)."""
     settings = getattr(preset, recipe_name(model_name)).train.identity()
-    return (
-        runs_dir() / "models" / f"{model_name}-{digest(_identity(model_name, preset, dataset, codec), settings, seed)}"
-    )
+    identity = _identity(model_name, preset, dataset, codec, seed)
+    return runs_dir() / "models" / f"{model_name}-{digest(identity, settings, seed)}"
 
 
 def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
@@ -93,7 +109,8 @@ def scenes_of(dataset: Dataset, split: str) -> list[Scene]:
     return scenes
 
 
-def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec) -> dict[str, Any]:
+def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec, seed: int) -> dict[str, Any]:
+    start = getattr(preset, recipe_name(model_name)).start
     return {
         "model": {"name": model_name, **to_dict(model_config(model_name, preset, codec))},
         "data": {
@@ -102,4 +119,5 @@ def _identity(model_name: str, preset: Preset, dataset: Dataset, codec: Codec) -
             "resolution": preset.resolution,
             "stride": preset.stride,
         },
+        **({"start": run_folder(start, preset, dataset, codec, seed).name} if start else {}),
     }
