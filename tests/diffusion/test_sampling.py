@@ -169,6 +169,7 @@ def test_progress_counts_the_steps_that_run():
         ({"eta": 1.0, "sampler": "dpmpp-2m"}, InvalidParameter, "is deterministic, so eta must be 0, not 1.0"),
         ({"sampler": "euler"}, UnknownName, "'euler'; known: ddim, dpmpp-2m, dpmpp-3m"),
         ({"start": torch.zeros(2, 1)}, InvalidShape, r"\(2, 1\); it must be that of the noise, \(1, 1\)"),
+        ({"strength": 0.5}, InvalidParameter, "strength = 0.5 .* needs one"),
         ({"start": torch.zeros(1, 1), "strength": 1.5}, InvalidParameter, "between 0 .* and 1 .* not 1.5"),
     ],
 )

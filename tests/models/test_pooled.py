@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 from test_anchored_dit import generator, make_batch
-from test_zoo import make
+from test_zoo import PRESET, make
 
 from wamlab.models.blocks import patchify
-from wamlab.models.pooled import mean_patch
+from wamlab.models.pooled import PooledDiT, mean_patch
 
 NAMES = ("pooled-dit", "pooled-mlp")
 
@@ -27,6 +27,16 @@ def test_a_rollout_has_the_predicted_mean_and_the_rest_of_the_present(name):
     change = patchify(rolled - b.context[:, -1:], 4)  # (B, F, P, width)
     torch.testing.assert_close(change, change[:, :, :1].expand_as(change), atol=1e-4, rtol=1e-4)
     assert change.abs().max() > 0.01
+
+
+def test_a_warm_start_of_no_strength_keeps_the_mean_of_its_start():
+    b = make_batch()
+    torch.manual_seed(0)
+    config = dataclasses.replace(PRESET.pooled_dit.model, objective="diffusion", size=8)
+    model = PooledDiT(config, "pooled-dit").eval()
+    start = b.future + 1
+    kept = model.rollout(b.context, b.actions, generator(), start=start, strength=0.0).latents
+    torch.testing.assert_close(mean_patch(kept, 4), mean_patch(start, 4), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -60,6 +60,10 @@ def sample(
         raise InvalidParameter(f"sampler {sampler} is deterministic, so eta must be 0, not {eta}; ddim takes any")
     if eta and generator is None:
         raise InvalidParameter(f"eta = {eta} adds noise between steps, so it needs a generator; give one, or eta = 0")
+    if start is None and strength != 1:
+        raise InvalidParameter(
+            f"strength = {strength} noises a start that far, so it needs one; give a start, or strength = 1"
+        )
     timesteps, x = trailing_timesteps(len(alphas_cumprod), steps), noise
     if start is not None:
         if start.shape[1:] != noise.shape[1:] or len(start) not in (1, len(noise)):
@@ -95,7 +99,7 @@ def warm_steps(steps: int, strength: float) -> int:
 def guided(conditional: Denoiser, unconditional: Denoiser, weight: float) -> Denoiser:
     """Classifier-free guidance (Ho and Salimans 2022, equation 6): unconditional + weight (conditional - unconditional).
 
-    Their w is weight - 1. At 1 this is the conditional denoiser itself, at the cost of one pass and not two; at 0 the unconditional one.
+    Their w is weight - 1; eps and v, affine in x0, are guided alike. At 1 this is the conditional denoiser itself, at the cost of one pass and not two; at 0 the unconditional one.
     """
     if weight == 1:
         return conditional

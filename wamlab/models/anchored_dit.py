@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wamlab.diffusion.objectives import OBJECTIVES, coefficients, q_sample, target, x0_from
-from wamlab.diffusion.sampling import sample
+from wamlab.diffusion.sampling import guided, sample
 from wamlab.diffusion.schedules import make_schedule
 from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.models.blocks import (
@@ -190,9 +190,8 @@ class AnchoredDiT(Normalized):
         vector = F.silu(condition.vector + self.embed_time(t)[:, None])  # (B, F, D)
         for block in self.blocks:
             tokens = block(tokens, vector)
-        shift, scale, *gate = self.final_modulation(vector)[:, :, None].split(
-            self.config.dim, dim=-1
-        )  # each (B, F, 1, D)
+        modulation = self.final_modulation(vector)[:, :, None]  # (B, F, 1, 2 or 3 D)
+        shift, scale, *gate = modulation.split(self.config.dim, dim=-1)
         tokens = modulate(tokens, shift, scale)
         if self.stack_out is not None:
             tokens = gate[0] * self.stack_out(tokens)
@@ -283,14 +282,8 @@ class AnchoredDiT(Normalized):
         steps = 1 if self.config.objective == "direct" else steps
         standard = self.latents(context)
         condition = self.condition(standard, actions)
-        blind = None
-        if guidance != 1:
-            blind = self.condition(standard, actions, torch.zeros(batch, device=device))
-
-        def output(x: Tensor, t: Tensor) -> Tensor:
-            seen = self(x, t, condition)
-            return seen if blind is None else torch.lerp(self(x, t, blind), seen, guidance)
-
+        blind = condition if guidance == 1 else self.condition(standard, actions, torch.zeros(batch, device=device))
+        output = guided(lambda x, t: self(x, t, condition), lambda x, t: self(x, t, blind), guidance)
         origin = self.origin(condition)
         if self.config.objective == "direct":
             x0 = origin + output(condition.anchor, torch.zeros(batch, dtype=torch.int64, device=device))

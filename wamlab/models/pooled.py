@@ -45,21 +45,24 @@ class Pooled(nn.Module):
         actions: Tensor,
         generator: torch.Generator,
         *,
+        start: Tensor | None = None,
         noise: Tensor | None = None,
         callback: Callable[[int, int], None] | None = None,
         **settings: object,
     ) -> Rollout:
         """As the network's, lifted to whole frames.
 
-        noise: (B or 1, F, c, h, w) in place of drawing it; its mean patches, scaled to unit variance, are what the network gets.
+        start: (B, F, c, h, w) latents, for warm starts; noise: (B or 1, F, c, h, w) in place of drawing it. The network gets their mean
+            patches, those of the noise scaled to unit variance.
         """
         self._check(context, actions)
         size, patch = self.config.size, self.config.patch
         if noise is not None:
             check_shape("noise", noise, "B F c h w", (None, actions.shape[1], *context.shape[2:]))
             noise = mean_patch(noise, patch) * (size // patch)
+        start = None if start is None else mean_patch(start, patch)
         pooled = mean_patch(context, patch)
-        rolled = self.inner.rollout(pooled, actions, generator, noise=noise, callback=callback, **settings)
+        rolled = self.inner.rollout(pooled, actions, generator, start=start, noise=noise, callback=callback, **settings)
         change = rolled.latents - pooled[:, -1:].to(rolled.latents)  # (B, F, c, patch, patch)
         tiled = change.repeat(1, 1, 1, size // patch, size // patch)
         return dataclasses.replace(rolled, latents=context[:, -1:].to(tiled) + tiled)
