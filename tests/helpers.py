@@ -116,3 +116,15 @@ class MeanCodec:
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.interpolate(latents, scale_factor=self.downsample).clamp(-1, 1)
+
+
+class IdentityCodec:
+    """Frames as their own latents."""
+
+    name, digest, channels, downsample = "identity", "1" * 8, 3, 1
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents.clamp(-1, 1)

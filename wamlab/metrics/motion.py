@@ -1,15 +1,27 @@
-"""How far one image is displaced against another: functions of tensors, leading axes kept.
+"""What moves in a video, and how far: displacements of whole pictures, coarse and fine change, and agreement with the truth's motion.
 
-One number for a whole image; what moved where, pixel by pixel, is `wamlab.world.flow`.
+One displacement for a whole picture; what moved where, pixel by pixel, is `wamlab.world.flow`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from wamlab.data.frames import centre_square
 from wamlab.errors import InvalidShape
+from wamlab.statistics import Interval, Undefined, bootstrap_ratio
+from wamlab.world.flow import Flow, warp
+
+#: The low-pass of the DiT-WAM paper's motion decomposition, pixels.
+KERNEL, SIGMA = 31, 8.0
+#: A step moves the picture if it does so by at least what rounds to a pixel, the finest the paper's measure tells.
+THRESHOLD_PX = 0.5
 
 
 def displacement_px(source: Tensor, target: Tensor, robust: bool = False) -> Tensor:
@@ -77,3 +89,129 @@ def _slow(p: Tensor) -> Tensor:
 
     smooth = gaussian_filter1d(p.cpu().numpy(), max(1.0, p.shape[-1] / 16), axis=-1, mode="nearest")
     return torch.as_tensor(np.ascontiguousarray(smooth), device=p.device)
+
+
+def band_motion(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """How much (..., T, 3, H, W) uint8 videos change from frame to frame, coarsely and finely -> two (...), grey levels.
+
+    low = mean over steps of RMS(g(x_{i+1}) - g(x_i)), with g a Gaussian of `KERNEL` pixels and `SIGMA` (borders mirrored); high = the
+    same of the remainder x - g(x) (DiT-WAM, section 4.4). Raises `InvalidShape` for fewer than two frames, or frames of 15 pixels or less.
+    """
+    if frames.ndim < 5 or frames.shape[-4] < 2 or min(frames.shape[-2:]) <= KERNEL // 2:
+        raise InvalidShape(
+            f"motion needs videos (..., T, 3, H, W) of 2 frames or more, of over {KERNEL // 2} pixels, not {tuple(frames.shape)}"
+        )
+    x = torch.arange(KERNEL, dtype=torch.float32, device=frames.device) - KERNEL // 2
+    kernel = (-(x**2) / (2 * SIGMA**2)).softmax(0)
+    low, high = [], []
+    for video in frames.flatten(0, -5):
+        step = video.float().diff(dim=0)  # (T - 1, 3, H, W): filtering is linear
+        padded = F.pad(step, [KERNEL // 2] * 4, mode="reflect").flatten(0, 1)[:, None]
+        coarse = F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None])[:, 0].view_as(step)
+        low.append(coarse.square().mean((1, 2, 3)).sqrt().mean())
+        high.append((step - coarse).square().mean((1, 2, 3)).sqrt().mean())
+    return torch.stack(low).view(frames.shape[:-4]), torch.stack(high).view(frames.shape[:-4])
+
+
+@dataclass(frozen=True)
+class MotionScores:
+    """How predicted videos move against the truth; 1 is the truth's own, and `steps` of `num_steps` count for `direction`.
+
+    Attributes:
+        low, high: coarse and fine change, over the truth's. magnitude: mean length of the displacements, over the truth's.
+        direction: mean cosine of the angle between predicted and true displacement, over steps in which both are at least the threshold.
+        slope: of the predicted displacements on the true ones, through the origin: 1 where the picture moves as far as it should and in
+            its direction, 0 where it does not move or moves anyhow.
+    """
+
+    low: Interval | Undefined
+    high: Interval | Undefined
+    magnitude: Interval | Undefined
+    direction: Interval | Undefined
+    slope: Interval | Undefined
+    steps: int
+    num_steps: int
+
+
+def motion_scores(
+    preds: Tensor,
+    target: Tensor,
+    rng: np.random.Generator,
+    scenes: Sequence[str] | None = None,
+    threshold_px: float = THRESHOLD_PX,
+    robust: bool = False,
+) -> MotionScores:
+    """Coarse and fine motion and displacements of (N, T, 3, H, W) uint8 videos against the true ones, with intervals over scenes.
+
+    A picture without contrast is taken as not displaced. `scenes` (N,): whose each video is, by default a scene each.
+
+    Raises `InvalidShape` for videos of different shapes, and as `band_motion`.
+    """
+    if preds.shape != target.shape or preds.ndim != 5:
+        raise InvalidShape(
+            f"preds and target must be of one shape (N, T, 3, H, W), not {tuple(preds.shape)} and {tuple(target.shape)}"
+        )
+    p, t = (
+        displacement_px(v[:, :-1], v[:, 1:], robust).nan_to_num().double() for v in (preds, target)
+    )  # (N, T - 1, 2)
+    p_px, t_px = p.norm(dim=-1), t.norm(dim=-1)
+    both = (p_px >= threshold_px) & (t_px >= threshold_px)
+    cosine = torch.where(both, (p * t).sum(-1) / (p_px * t_px).clamp_min(1e-12), 0)
+    bands = [(a, b, "the truth does not change") for a, b in zip(band_motion(preds), band_motion(target), strict=True)]
+    still = "the truth is displaced nowhere"
+    few = f"no step of {both.numel()} is displaced by {threshold_px:g} px in both prediction and truth"
+    terms = [*bands, (p_px, t_px, still), (cosine, both, few), ((p * t).sum(-1), t_px**2, still)]
+    scores = [_ratio(a, b, rng, scenes, reason) for a, b, reason in terms]
+    return MotionScores(*scores, int(both.sum()), both.numel())
+
+
+def squared_flow(flow: Flow, resolution: int) -> Flow:
+    """The flow of frames that are cropped to the middle square and resized to `resolution` pixels, as `load_frames` does it.
+
+    Each pixel has the flow of the nearest one before; what leaves the square is no longer visible.
+    """
+    height, width = flow.visible.shape[-2:]
+    left, top, right, bottom = centre_square(width, height)
+    cut = torch.cat([flow.displacement_px, flow.visible[:, None].float()], 1)[..., top:bottom, left:right]
+    cut = F.interpolate(cut, (resolution, resolution), mode="nearest-exact")
+    displacement = cut[:, :2] * (resolution / (right - left))
+    middle = torch.arange(resolution, device=cut.device) + 0.5
+    place = torch.stack(torch.meshgrid(middle, middle, indexing="xy")) + displacement
+    return Flow(displacement, (cut[:, 2] > 0.5) & ((place >= 0) & (place < resolution)).all(1))
+
+
+def flow_agreement(
+    frames: Tensor, flows: Sequence[Flow], rng: np.random.Generator, scenes: Sequence[str] | None = None
+) -> Interval | Undefined:
+    """Whether (N, T + 1, 3, H, W) uint8 videos move as the true optical flow says, each `Flow` of T steps: 1 exactly, 0 as well as not.
+
+    Frame i + 1 is fetched back along the flow to where its points were in frame i; with w the squared error that is left there and s that
+    of the frames as they stand, both over the pixels that stay visible, the agreement is sum (s - w) / sum (s + w). Nothing is estimated
+    in the predictions. A video that stands still has -1. The truth's own is below 1 since light does not move with things: show it beside.
+
+    Raises `InvalidShape` where there is not a flow for each step.
+    """
+    wanted = (frames.shape[1] - 1, *frames.shape[-2:])
+    shapes = [tuple(flow.visible.shape) for flow in flows]
+    if len(flows) != len(frames) or any(shape != wanted for shape in shapes):
+        raise InvalidShape(f"videos {tuple(frames.shape)} need {len(frames)} flows of {wanted}, not {shapes}")
+    left = []
+    for video, flow in zip(frames.float(), flows, strict=True):
+        before, after = video[:-1], video[1:]
+        seen = flow.visible[:, None] & ~flow.displacement_px.isnan().any(1, keepdim=True)
+        fetched = warp(after, flow.displacement_px.nan_to_num())
+        left.append([float(((x - before).square() * seen).double().sum()) for x in (fetched, after)])
+    warped, still = np.array(left).T
+    return _ratio(still - warped, still + warped, rng, scenes, "no pixel of the videos changes")
+
+
+def _ratio(
+    numerator: Tensor | np.ndarray,
+    denominator: Tensor | np.ndarray,
+    rng: np.random.Generator,
+    scenes: Sequence[str] | None,
+    reason: str,
+) -> Interval | Undefined:
+    """The ratio of the sums over videos (N,) and, if there are any, steps (N, T); marked where the denominator is 0."""
+    a, b = (np.asarray(x, float).reshape(len(x), -1).sum(1) for x in (numerator, denominator))
+    return bootstrap_ratio(a, b, rng, scenes=scenes) if b.any() else Undefined(reason)

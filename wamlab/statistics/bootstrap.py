@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,21 +92,29 @@ def bootstrap_ratio(
     rng: np.random.Generator,
     num_resamples: int = 1000,
     level: float = 0.95,
+    scenes: Sequence[str] | None = None,
 ) -> Interval:
-    """sum(numerator) / sum(denominator) over scenes, (N,) each, and its percentile interval when scenes are drawn with replacement.
+    """sum(numerator) / sum(denominator), (N,) each, and its percentile interval when scenes are drawn with replacement.
 
     Ratios of means, slopes through the origin and means over steps of which scenes have different numbers are all of this form. A scene
-    whose denominator is 0 has no say in it and does not count in `n`.
+    whose denominator is 0 has no say in it and does not count in `n`. `scenes` (N,): whose each row is, by default a scene each.
 
     Raises `InvalidShape` for other shapes or missing values, `InvalidParameter` for a denominator below 0 or 0 in all scenes.
     """
     numerator, denominator = per_scene(numerator), per_scene(denominator)
-    if numerator.shape != denominator.shape or numerator.ndim != 1:
+    if (
+        numerator.shape != denominator.shape
+        or numerator.ndim != 1
+        or len(numerator if scenes is None else scenes) != len(numerator)
+    ):
         raise InvalidShape(
             f"a ratio needs two arrays (N,) of the same scenes, not {numerator.shape}, {denominator.shape}"
         )
     if (denominator < 0).any() or not denominator.any():
         raise InvalidParameter("the denominators of a ratio must be at least 0, and above it in some scene")
+    if scenes is not None:
+        _, row = np.unique(np.asarray(scenes), return_inverse=True)
+        numerator, denominator = np.bincount(row, numerator), np.bincount(row, denominator)
     there = denominator > 0
     numerator, denominator = numerator[there], denominator[there]
     weights = resample_weights(len(numerator), rng, num_resamples)
