@@ -141,7 +141,9 @@ def roll_out_variant(
     preset, steps = space.preset, variant.steps or space.preset.sampler_steps
     count = draws if variant.model in SAMPLED else 1
     rolled = [
-        roll_out({name: model}, scenes, space.store, preset.num_context, preset.horizon, steps, seed * draws + k)
+        roll_out(
+            {name: model}, scenes, space.store, preset.num_context, preset.horizon, {"steps": steps}, seed * draws + k
+        )
         for k in range(count)
     ]
     return rolled[0], torch.stack([r.predicted[name] for r in rolled])
