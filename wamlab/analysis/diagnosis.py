@@ -256,15 +256,19 @@ def answer(found: Mapping[str, Interval | Undefined], means: pd.Series) -> str:
             if holds["H1"] == statistics.NOT_REPRODUCED
             else "."
         )
-    needed = [name for name in INGREDIENTS if holds[f"without {name}"] == statistics.REPRODUCED]
-    spare = [name for name in INGREDIENTS if name not in needed]
-    said += f" With a grid of latents it needs {_list(needed) or 'none of the four ingredients for sure'}"
-    said += f"; what {_list(spare)} adds is not shown." if needed and spare else "."
+    groups = {kind: [name for name in INGREDIENTS if holds[f"without {name}"] == kind] for kind in set(holds.values())}
+    needed, worse, open_ = (
+        _list(groups.get(kind, []))
+        for kind in (statistics.REPRODUCED, statistics.NOT_REPRODUCED, statistics.INCONCLUSIVE)
+    )
+    said += f" With a grid of latents it needs {needed or 'none of the four ingredients for sure'}"
+    said += f", does better without {worse}" if worse else ""
+    said += f", and whether it needs {open_} stays open." if open_ else "."
     cosine = means["cosine"]
     said += f" Direct regression's cosine similarity to the true future is {cosine['direct']:.2f}, diffusion's {cosine['diffusion']:.2f}"
     share = found["realism"]
     if not isinstance(share, Undefined):
-        said += f"; but diffusion's kernel distance from real pictures is {share.mean:.0%} [{share.low:.0%}, {share.high:.0%}] of direct's"
+        said += f", while its kernel distance from real pictures is {share.mean:.0%} [{share.low:.0%}, {share.high:.0%}] of direct's"
     return f"{said}."
 
 
