@@ -8,10 +8,11 @@ import torch
 from wamlab import statistics
 from wamlab.analysis.claims import CLAIMS, FIRST, HYPOTHESES, INGREDIENTS, LAST, Claim, evaluate
 from wamlab.analysis.controlled import cells, kernel_cells, motion_cells
-from wamlab.analysis.diagnosis import TITLES, VARIANTS, answer, gap_curves
+from wamlab.analysis.diagnosis import TITLES, VARIANTS, answer, claim_table, gap_curves, level_table
 from wamlab.analysis.rollouts import Rollouts
 from wamlab.metrics.distribution import kernel_distance
 from wamlab.metrics.features import Extractor, FeatureStream
+from wamlab.plots import diagnosis as draw
 from wamlab.statistics import Undefined
 
 SCENES, SEEDS = 12, 3
@@ -208,3 +209,26 @@ def test_displacement_against_the_truth():
     assert still.direction.to_numpy() == pytest.approx(0, abs=0.01)
     nothing = motion_cells(film(2), film(0), names, variant="x", seed=0)
     assert nothing.direction.isna().all() and (nothing.valid == 0).all()
+
+
+def test_figures_do_without_what_was_not_measured():
+    """Two drives have no kernel distance, and none may move."""
+    rng = np.random.default_rng(0)
+    frames = table({name: 0.5 for name in VARIANTS}).assign(error=1.0, spread=0.1)
+    drives = table({"direct": 0.4, "diffusion": 0.2}, "direction").assign(magnitude=1.0)
+    levels = level_table(frames, drives, rng)
+    assert "kd" not in set(levels.metric)
+    claims = claim_table(
+        {c.key: Undefined("no") for c in CLAIMS}, [statistics.finding("", "", Undefined("no"), "")] * len(CLAIMS)
+    )
+    for figure in (
+        draw.ingredient_dots(levels),
+        draw.frontier(levels),
+        draw.motion_dots(levels),
+        draw.error_bars(levels),
+    ):
+        assert figure.layout.title.subtitle.text
+    assert set(draw.hypothesis_table(claims).measured) == {"not measured"}
+    assert len(draw.level_text(levels)) == len(VARIANTS)
+    nothing = draw.pooled_dots(levels[:0], gap_curves(frames[:0], rng))
+    assert "0 held-out drives" in nothing.layout.title.subtitle.text

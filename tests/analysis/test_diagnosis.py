@@ -94,10 +94,11 @@ def test_the_page_takes_what_the_study_gives(study):
         draw.ingredient_dots(study.levels),
         draw.error_bars(study.levels),
         draw.frontier(study.levels),
-        draw.motion_dots(study.levels),
     ):
         assert len(figure.data) >= 4
         assert figure.layout.title.subtitle.text
+    assert study.drives.direction.isna().all(), "the pictures of these drives change, but move nowhere"
+    assert "nothing here to measure" in draw.motion_dots(study.levels).layout.annotations[-1].text
     assert len(draw.hypothesis_table(study.claims)) == len(HYPOTHESES)
     assert len(draw.level_text(study.levels)) == len(diagnosis.VARIANTS)
 

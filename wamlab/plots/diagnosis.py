@@ -213,6 +213,16 @@ def _counted(levels: pd.DataFrame) -> str:
 
 
 def _laid_out(figure: go.Figure, title: str, note: str, height: int) -> go.Figure:
+    if not figure.data:
+        empty = {
+            "text": "nothing here to measure",
+            "showarrow": False,
+            "xref": "paper",
+            "yref": "paper",
+            "x": 0.5,
+            "y": 0.5,
+        }
+        figure.add_annotation(empty)
     return figure.update_layout(
         template=TEMPLATE, height=height, hovermode="closest", title={"text": title, "subtitle": {"text": note}}
     )
