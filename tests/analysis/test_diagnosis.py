@@ -77,7 +77,7 @@ def test_a_second_call_trains_nothing(study, setting, monkeypatch):
     assert again.metrics == study.metrics
     assert again.answer == study.answer
     trained = {name for name, variant in diagnosis.VARIANTS.items() if variant.model != "copy"}
-    assert set(live.runs.values()) <= {diagnosis.TITLES[name] for name in trained}
+    assert set(live.runs.values()) <= trained
     assert len(live.figure().data) == 3 * len(live.runs), "the curves of what was trained before are there"
     with pytest.raises(AssertionError, match="optimizer"):
         diagnosis.study(**setting | {"overrides": setting["overrides"] | {"diagnosis.spatial.train.steps": 3}})

@@ -117,7 +117,7 @@ def study(
     Args:
         num_scenes: held-out scenes; 0: the preset's `eval_scenes`.
         seed: added to those of the training runs; decides the noise and the resampling.
-        on_log: called as by `trained` with what the first seed's variants are called, e.g. a `LiveCurves`.
+        on_log: called as by `trained` with the first seed's runs, e.g. a `LiveCurves`.
 
     Raises `InvalidParameter` for fewer than two scenes or no seed, and as `open_dataset`, `load_codec`, `load_encoder`, `fit_or_load`.
     """
@@ -139,7 +139,7 @@ def study(
     for name, variant in VARIANTS.items():
         space = spaces[variant.space]
         for s in seeds if variant.model not in BASELINES else seeds[:1]:
-            model = trained(TITLES[name], variant, space, s, progress, on_log if s == seeds[0] else None)
+            model = trained(name, variant, space, s, progress, on_log if s == seeds[0] else None)
             rolled, drawn = roll_out_variant(name, variant, model, space, scenes, settings.diagnosis.draws, s)
             tables.append(cells(rolled, drawn, variant=name, seed=s))
             if variant.space == SPATIAL:
