@@ -22,6 +22,14 @@ POOLED_ORDER = (
     "pooled copy", "pooled direct, first action", "pooled mlp, first action", "pooled eps", "pooled x0", "pooled direct", "pooled mlp",
 )  # fmt: skip
 SPATIAL_ORDER = ("copy", "mlp", "direct", "jump", "diffusion", *INGREDIENTS.values())
+#: Hypothesis -> what its number is.
+ASKED = {
+    "H1": "transformer, direct, minus MLP",
+    "H2": "share of the gap, noise to MLP, closed by x0",
+    "H3": "diffusion minus MLP at the last frame",
+    "H3, trend": "the same, last frame minus first",
+    "H4": "gain from the sequence, transformer minus MLP",
+}
 METRIC_AXES = {
     "cosine": "cosine similarity to the true future ↑",
     "kd": "kernel distance ↓, log scale",
@@ -143,15 +151,15 @@ def motion_dots(levels: pd.DataFrame, title: str = "") -> go.Figure:
 
 
 def hypothesis_table(claims: pd.DataFrame) -> pd.DataFrame:
-    """The hypotheses for reading: what was asked, the effect with its interval, the paper, and here."""
+    """The hypotheses for reading: what is asked, the measured effect, the paper's verdict, and whether that is reproduced."""
     rows = claims.set_index("key")
     return pd.DataFrame(
         {
             "hypothesis": claim.key,
-            "asked": claim.claim,
+            "asked": ASKED[claim.key],
             "measured": _text(rows.loc[claim.key]),
             "the paper": claim.paper,
-            "the paper's claim here": rows.loc[claim.key, "verdict"],
+            "its verdict here": rows.loc[claim.key, "verdict"],
         }
         for claim in HYPOTHESES
     ).set_index("hypothesis").rename_axis(None)  # fmt: skip
