@@ -298,11 +298,11 @@ QUICK = Preset(
     diagnosis=DiagnosisRecipe(
         pooled=SpaceRecipe(
             AnchoredDiTConfig(patch=1, dim=96, depth=2, num_frequencies=16),
-            TrainConfig(steps=200, batch_size=32, learning_rate=2e-3, warmup_steps=20, checkpoint_every=100),
+            TrainConfig(steps=150, batch_size=32, learning_rate=2e-3, warmup_steps=20, checkpoint_every=75),
         ),
         spatial=SpaceRecipe(
             AnchoredDiTConfig(dim=64, depth=2, num_frequencies=16),
-            TrainConfig(steps=300, batch_size=16, learning_rate=2e-3, warmup_steps=20, checkpoint_every=100),
+            TrainConfig(steps=200, batch_size=16, learning_rate=2e-3, warmup_steps=20, checkpoint_every=100),
         ),
     ),
     strength=0.4,

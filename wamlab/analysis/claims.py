@@ -69,7 +69,7 @@ HYPOTHESES = (
     Claim(
         "H3",
         "A longer horizon does not make up for it: at the last frame diffusion is still behind the MLP (difference in cosine similarity)",
-        "horizon rejected: the future is near-unimodal given the actions",
+        "horizon rejected: futures are near-unimodal",
         "cosine", {("pooled x0", LAST): 1, ("pooled mlp", LAST): -1}, claimed=-1,
     ),
     Claim(
@@ -83,7 +83,7 @@ HYPOTHESES = (
     Claim(
         "H4",
         "Seeing the sequence of actions, not the first alone, helps the transformer more than the MLP (difference of differences)",
-        "action sequence partly confirmed: on three encoders",
+        "sequence partly confirmed, on three encoders",
         "cosine",
         {"pooled direct": 1, "pooled direct, first action": -1, "pooled mlp": -1, "pooled mlp, first action": 1},
     ),
@@ -176,7 +176,7 @@ def contrast(table: pd.DataFrame, metric: str, weights: Contrast) -> pd.DataFram
         rows = table[table.variant == variant]
         if when:
             rows = rows[rows.time_s == (rows.time_s.min() if when == FIRST else rows.time_s.max())]
-        total = total + weight * rows.pivot_table(metric, "scene", "seed", aggfunc="mean", dropna=False)
+        total = total + weight * rows.groupby(["scene", "seed"])[metric].mean().unstack()
     return total
 
 

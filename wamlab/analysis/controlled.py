@@ -22,7 +22,7 @@ from wamlab.errors import UnknownName
 from wamlab.metrics import pixel
 from wamlab.metrics.distribution import kernel_distance
 from wamlab.metrics.features import Extractor, FeatureStream
-from wamlab.metrics.motion import displacement_px
+from wamlab.metrics.motion import THRESHOLD_PX, displacement_px
 from wamlab.models import BASELINES, recipe_name
 from wamlab.presets import Preset
 from wamlab.training import fit_or_load, run_folder
@@ -34,8 +34,6 @@ POOLED, SPATIAL = "pooled", "spatial"
 WHOLE_FRAME = "whole frame"
 #: Models that draw one of many futures.
 SAMPLED = ("diffusion", "jump-diffusion")
-#: Frames displaced by less, in pixels, have no direction that could be told.
-MOVES_PX = 0.5
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,9 @@ def roll_out_variant(
     preset, steps = space.preset, variant.steps or space.preset.sampler_steps
     count = draws if variant.model in SAMPLED else 1
     rolled = [
-        roll_out({name: model}, scenes, space.store, preset.num_context, preset.horizon, steps, seed * draws + k)
+        roll_out(
+            {name: model}, scenes, space.store, preset.num_context, preset.horizon, {"steps": steps}, seed * draws + k
+        )
         for k in range(count)
     ]
     return rolled[0], torch.stack([r.predicted[name] for r in rolled])
@@ -193,11 +193,11 @@ def motion_cells(frames: Tensor, truth: Tensor, scenes: Sequence[str], **labels:
     """`labels`, scene, direction, magnitude, valid: how the displacement from frame to frame agrees with the truth's.
 
     frames, truth: (N, 1 + F, 3, H, W) uint8, the present first. direction: the mean cosine of the angle between predicted and true
-    displacement over the steps in which the truth moves by `MOVES_PX` or more, NaN where there are none; magnitude: the mean predicted
+    displacement over the steps in which the truth moves by `THRESHOLD_PX` or more, NaN where there are none; magnitude: the mean predicted
     length over the mean true one ("DiT-WAM", section 4.4), in those steps; valid: how many there are.
     """
     made, real = (displacement_px(x[:, :-1], x[:, 1:], robust=True).double().nan_to_num() for x in (frames, truth))
-    moving = real.norm(dim=-1) >= MOVES_PX  # (N, F)
+    moving = real.norm(dim=-1) >= THRESHOLD_PX  # (N, F)
     count = moving.sum(1)
     cosine = torch.cosine_similarity(made, real, dim=-1)
 

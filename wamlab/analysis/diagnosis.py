@@ -117,7 +117,7 @@ def study(
     Args:
         num_scenes: held-out scenes; 0: the preset's `eval_scenes`.
         seed: added to those of the training runs; decides the noise and the resampling.
-        on_log: called as by `trained` with what the first seed's variants are called, e.g. a `LiveCurves`.
+        on_log: called as by `trained` with the first seed's runs, e.g. a `LiveCurves`.
 
     Raises `InvalidParameter` for fewer than two scenes or no seed, and as `open_dataset`, `load_codec`, `load_encoder`, `fit_or_load`.
     """
@@ -139,7 +139,7 @@ def study(
     for name, variant in VARIANTS.items():
         space = spaces[variant.space]
         for s in seeds if variant.model not in BASELINES else seeds[:1]:
-            model = trained(TITLES[name], variant, space, s, progress, on_log if s == seeds[0] else None)
+            model = trained(name, variant, space, s, progress, on_log if s == seeds[0] else None)
             rolled, drawn = roll_out_variant(name, variant, model, space, scenes, settings.diagnosis.draws, s)
             tables.append(cells(rolled, drawn, variant=name, seed=s))
             if variant.space == SPATIAL:
@@ -256,15 +256,19 @@ def answer(found: Mapping[str, Interval | Undefined], means: pd.Series) -> str:
             if holds["H1"] == statistics.NOT_REPRODUCED
             else "."
         )
-    needed = [name for name in INGREDIENTS if holds[f"without {name}"] == statistics.REPRODUCED]
-    spare = [name for name in INGREDIENTS if name not in needed]
-    said += f" With a grid of latents it needs {_list(needed) or 'none of the four ingredients for sure'}"
-    said += f"; what {_list(spare)} adds is not shown." if needed and spare else "."
+    groups = {kind: [name for name in INGREDIENTS if holds[f"without {name}"] == kind] for kind in set(holds.values())}
+    needed, worse, open_ = (
+        _list(groups.get(kind, []))
+        for kind in (statistics.REPRODUCED, statistics.NOT_REPRODUCED, statistics.INCONCLUSIVE)
+    )
+    said += f" With a grid of latents it needs {needed or 'none of the four ingredients for sure'}"
+    said += f", does better without {worse}" if worse else ""
+    said += f", and whether it needs {open_} stays open." if open_ else "."
     cosine = means["cosine"]
     said += f" Direct regression's cosine similarity to the true future is {cosine['direct']:.2f}, diffusion's {cosine['diffusion']:.2f}"
     share = found["realism"]
     if not isinstance(share, Undefined):
-        said += f"; but diffusion's kernel distance from real pictures is {share.mean:.0%} [{share.low:.0%}, {share.high:.0%}] of direct's"
+        said += f", while its kernel distance from real pictures is {share.mean:.0%} [{share.low:.0%}, {share.high:.0%}] of direct's"
     return f"{said}."
 
 

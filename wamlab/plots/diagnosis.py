@@ -22,9 +22,17 @@ POOLED_ORDER = (
     "pooled copy", "pooled direct, first action", "pooled mlp, first action", "pooled eps", "pooled x0", "pooled direct", "pooled mlp",
 )  # fmt: skip
 SPATIAL_ORDER = ("copy", "mlp", "direct", "jump", "diffusion", *INGREDIENTS.values())
+#: Hypothesis -> what its number is.
+ASKED = {
+    "H1": "transformer, direct, minus MLP",
+    "H2": "share of the gap, noise to MLP, closed by x0",
+    "H3": "diffusion minus MLP at the last frame",
+    "H3, trend": "the same, last frame minus first",
+    "H4": "gain from the sequence, transformer minus MLP",
+}
 METRIC_AXES = {
     "cosine": "cosine similarity to the true future ↑",
-    "kd": "kernel distance from real pictures ↓, log scale",
+    "kd": "kernel distance ↓, log scale",
     "direction": "direction of displacement, 1 = truth ↑",
     "magnitude": "length of displacement, 1 = truth",
 }
@@ -68,7 +76,7 @@ def ingredient_dots(levels: pd.DataFrame, title: str = "") -> go.Figure:
             line = {"color": variant_style("diffusion").color, "width": 1.5, "dash": "dot"}
             figure.add_vline(x=rows.loc["diffusion", "mean"], line=line, row=1, col=column)
         figure.update_xaxes(title_text=METRIC_AXES[metric], showgrid=True, row=1, col=column)
-    figure.update_xaxes(type="log", row=1, col=2)
+    figure.update_xaxes(type="log", dtick=1, row=1, col=2)
     return _laid_out(
         figure, title, f"{_counted(levels)}. Dotted: diffusion with all four.", 150 + 34 * len(SPATIAL_ORDER)
     )
@@ -105,7 +113,7 @@ def error_bars(levels: pd.DataFrame, title: str = "", most: float = 3.0) -> go.F
         figure.update_xaxes(
             title_text="squared error, 1 = copy ↓", range=[0, min(most, 1.15 * float((rest + spread).max()))], row=1, col=column
         )  # fmt: skip
-    figure.update_layout(barmode="stack")
+    figure.update_layout(barmode="stack", margin_t=104)
     note = "Solid: error of the mean of all draws. Pale: spread between draws. Dotted: a copy of the present."
     return _laid_out(figure, title, note, 430)
 
@@ -114,20 +122,21 @@ def frontier(levels: pd.DataFrame, title: str = "") -> go.Figure:
     """Each spatial variant by its closeness to the one true future and its distance from real pictures: right and down is better."""
     wide = levels.pivot(index="variant", columns="metric", values=["mean", "low", "high"])
     figure = go.Figure()
-    for name in SPATIAL_ORDER:
+    for place, name in enumerate(SPATIAL_ORDER):
         if name not in wide.index or ("mean", "kd") not in wide:
             continue
         style, row = variant_style(name), wide.loc[name]
         x, y = row["mean", "cosine"], max(row["mean", "kd"], 1e-4)
         reach = {"array": [row["high", "cosine"] - x], "arrayminus": [x - row["low", "cosine"]]}
         figure.add_scatter(
-            x=[x], y=[y], mode="markers+text", text=[style.label], textposition="top center", name=style.label, showlegend=False,
+            x=[x], y=[y], mode="markers+text", text=[style.label], textposition=("top center", "bottom center")[place % 2],
+            name=style.label, showlegend=False,
             textfont={"size": 12}, marker={"size": 12, "color": style.color}, cliponaxis=False,
             error_x={"color": transparent(style.color, 0.5), "thickness": 1.5, "width": 0, **reach},
             hovertemplate=f"{style.label}<br>cosine similarity %{{x:.3f}}<br>kernel distance %{{y:.4f}}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(title_text=METRIC_AXES["cosine"], showgrid=True)
-    figure.update_yaxes(title_text=METRIC_AXES["kd"], type="log")
+    figure.update_yaxes(title_text=METRIC_AXES["kd"], type="log", dtick=1)
     return _laid_out(figure, title, f"{_counted(levels)}. Right is closer, down is more real.", 460)
 
 
@@ -142,15 +151,15 @@ def motion_dots(levels: pd.DataFrame, title: str = "") -> go.Figure:
 
 
 def hypothesis_table(claims: pd.DataFrame) -> pd.DataFrame:
-    """The hypotheses for reading: what was asked, the effect with its interval, the paper, and here."""
+    """The hypotheses for reading: what is asked, the measured effect, the paper's verdict, and whether that is reproduced."""
     rows = claims.set_index("key")
     return pd.DataFrame(
         {
             "hypothesis": claim.key,
-            "asked": claim.claim,
+            "asked": ASKED[claim.key],
             "measured": _text(rows.loc[claim.key]),
             "the paper": claim.paper,
-            "the paper's claim here": rows.loc[claim.key, "verdict"],
+            "its verdict here": rows.loc[claim.key, "verdict"],
         }
         for claim in HYPOTHESES
     ).set_index("hypothesis").rename_axis(None)  # fmt: skip
@@ -212,6 +221,16 @@ def _counted(levels: pd.DataFrame) -> str:
 
 
 def _laid_out(figure: go.Figure, title: str, note: str, height: int) -> go.Figure:
+    if not figure.data:
+        empty = {
+            "text": "nothing here to measure",
+            "showarrow": False,
+            "xref": "paper",
+            "yref": "paper",
+            "x": 0.5,
+            "y": 0.5,
+        }
+        figure.add_annotation(empty)
     return figure.update_layout(
         template=TEMPLATE, height=height, hovermode="closest", title={"text": title, "subtitle": {"text": note}}
     )
