@@ -1,12 +1,14 @@
 import doctest
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+import torchmetrics.functional.image.lpips as lpips_of_torchmetrics
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from wamlab.errors import ExtraMissing, InvalidShape, UnknownName
+from wamlab.errors import ExtraMissing, InvalidShape, UnknownName, WeightsMissing
 from wamlab.metrics import pixel
 
 
@@ -76,6 +78,27 @@ def test_lpips_without_its_extra_says_what_to_do(pair, monkeypatch):
         pixel.lpips(*pair)
     with pytest.raises(UnknownName, match="network of LPIPS 'resnet'; known: alex, squeeze, vgg"):
         pixel.lpips(*pair, network="resnet")
+
+
+def test_lpips_of_a_network_is_that_of_torchmetrics_and_missing_weights_have_a_name(pair, monkeypatch):
+    class Difference(torch.nn.Module):
+        def __init__(self, net: str) -> None:
+            super().__init__()
+            if net != "vgg":
+                raise OSError("no network")
+
+        def forward(self, a, b, normalize):
+            assert a.abs().max() <= 1 and not normalize
+            return (a - b).abs().mean((1, 2, 3), keepdim=True)
+
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setattr(lpips_of_torchmetrics, "_NoTrainLpips", Difference)
+    pixel._lpips.cache_clear()
+    with pytest.raises(WeightsMissing, match="weights of alex are not in .*no network"):
+        pixel.lpips(*pair)
+    expected = (pair[0].float() - pair[1].float()).abs().mean((-3, -2, -1)) / 127.5
+    torch.testing.assert_close(pixel.lpips(*pair, network="vgg"), expected, rtol=1e-4, atol=1e-5)
+    pixel._lpips.cache_clear()
 
 
 def test_frames_too_small_for_the_window_are_refused(pair):

@@ -31,7 +31,7 @@ def test_copies_of_training_frames_are_found():
     scenes, rng = [f"scene-{i // 2}" for i in range(40)], np.random.default_rng(0)
     honest = memorization(fresh, held_out, train, rng, scenes)
     copied = memorization(train[7:47] + 0.02 * fresh, held_out, train, rng, scenes)
-    assert honest.ratio.low < 1 < honest.ratio.high and honest.ratio.n == 20 and honest.repeated < 0.1
+    assert honest.ratio.low < 1 < honest.ratio.high and honest.ratio.n == 20 and honest.repeated < 0.2
     assert copied.ratio.high < 0.1 and copied.repeated == 1
     assert copied.nearest.tolist() == list(range(7, 47))
     cosine = torch.nn.functional.cosine_similarity(fresh[:, None], train[None], dim=-1)
