@@ -104,3 +104,5 @@ def test_what_is_no_sweep_is_refused():
         inverse_control(ANGLES, np.ones((2, 5)), np.ones(2), np.ones((2, 3)), rng())
     with pytest.raises(InvalidParameter, match="all the middle"):
         inverse_control(ANGLES, np.ones((2, 5)), np.zeros(2), np.ones((2, 2)), rng())
+    with pytest.raises(InvalidParameter, match="above 0 px, not 0"):
+        sweep_scores(ANGLES, np.ones((2, 5)), rng(), threshold_px=0)

@@ -1,17 +1,21 @@
 """Distances between sets of features against torchmetrics, scipy and scikit-learn, in any batches, with intervals that cover."""
 
 import pickle
+import sys
+from types import ModuleType
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+import torchmetrics.image.fid
 from scipy.linalg import sqrtm
 from sklearn.metrics.pairwise import polynomial_kernel
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from wamlab.encoders import load_encoder
-from wamlab.errors import ExtraMissing, InvalidParameter, InvalidShape, TooFewSamples
+from wamlab.errors import ExtraMissing, InvalidParameter, InvalidShape, TooFewSamples, WeightsMissing
 from wamlab.metrics.distribution import frechet_distance, kernel_distance
 from wamlab.metrics.features import Extractor, FeatureStream, encoder_features, inception_features
 
@@ -218,8 +222,30 @@ def test_only_inception_makes_a_fid():
 
 
 def test_inception_without_its_extra_says_what_to_do(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torch_fidelity", None)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(ExtraMissing, match=r"pip install 'wamlab\[fid\]'.*FD\[dinov2-s14/embedded\] needs neither"):
+        inception_features()
+
+
+def test_inception_is_asked_for_its_pooled_layer_and_missing_weights_have_a_name(monkeypatch):
+    class Pooled(torch.nn.Linear):
+        def __init__(self, name: str, features: list[str]) -> None:
+            super().__init__(3, 5)
+            assert (name, features) == ("inception-v3-compat", ["2048"])
+
+        def forward(self, x):
+            return super().forward(x.float().mean((2, 3)))
+
+    def unreachable(*_: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setitem(sys.modules, "torch_fidelity", ModuleType("torch_fidelity"))
+    monkeypatch.setattr(torchmetrics.image.fid, "NoTrainInceptionV3", Pooled)
+    extractor = inception_features()
+    frames = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert extractor(frames).shape == (2, 5) and extractor.label("F") == "FID" and len(extractor.digest) == 64
+    monkeypatch.setattr(torchmetrics.image.fid, "NoTrainInceptionV3", unreachable)
+    with pytest.raises(WeightsMissing, match="Inception-v3 are not in .*no network.*copy that folder"):
         inception_features()
 
 

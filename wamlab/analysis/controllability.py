@@ -195,7 +195,7 @@ def wrong_actions(
 
 
 def action_effect(table: pd.DataFrame, rng: np.random.Generator) -> dict[str, Interval]:
-    """For each candidate of `wrong_actions`: how much nearer to the truth its own actions bring it than another's (cosine). Higher: it obeys."""
+    """How much nearer each candidate of `wrong_actions` comes to the truth with its own actions than another's (cosine, more: it obeys)."""
     wide = by_scene(table, "cosine", ["candidate", "actions"])
     names = table.candidate.drop_duplicates()
     return {name: bootstrap_mean((wide[name, OWN] - wide[name, OTHERS]).to_numpy(), rng) for name in names}

@@ -183,11 +183,7 @@ def _findings(
     better = statistics.bootstrap_mean((score["brake and swerve"] - score["constant speed"]).to_numpy(), rng)
 
     def found(claim: str, paper: str, interval: statistics.Interval, threshold: float, where: str) -> Finding:
-        shifted = statistics.Interval(
-            interval.mean - threshold, interval.low - threshold, interval.high - threshold, interval.n
-        )
-        bounds = (float(interval.low), float(interval.high))
-        return Finding(claim, paper, float(interval.mean), bounds, "", statistics.verdict(shifted), f"{on}, {where}")
+        return statistics.finding(claim, paper, interval, f"{on}, {where}", threshold=threshold)
 
     return (
         found(

@@ -67,7 +67,10 @@ def sweep_scores(
 ) -> SweepScores:
     """Scores of shifts (S, A) in pixels under rising angles (A,), S scenes; `truth` has the true shifts (S, A).
 
-    Raises `InvalidShape` for shapes that do not fit or missing values, `InvalidParameter` for angles that do not rise or fewer than 3.
+    The paper's own are those of whole pixels, `np.round(sweep_shifts(frames, robust=False))`, with a threshold of 1.
+
+    Raises `InvalidShape` for shapes that do not fit or missing values, `InvalidParameter` for angles that do not rise or fewer than 3, and
+    for a threshold that is not above 0.
     """
     angles, shifts = check_sweep(angles, shifts)
     middle = len(angles) // 2
@@ -148,7 +151,11 @@ def inverse_control(
 
 
 def detected(shifts: np.ndarray, threshold_px: float = THRESHOLD_PX) -> np.ndarray:
-    """(S,) bool: whether shifts (S, A) differ by the threshold or more."""
+    """(S,) bool: whether shifts (S, A) differ by the threshold or more. Raises `InvalidParameter` for one that is not above 0."""
+    if not threshold_px > 0:
+        raise InvalidParameter(
+            f"the detection threshold must be above 0 px, not {threshold_px:g}: what is still has no order"
+        )
     return np.ptp(shifts, axis=1) >= threshold_px
 
 

@@ -86,6 +86,9 @@ def kernel_distance(
 ) -> Distance:
     """Squared maximum mean discrepancy under k(x, y) = (x·y / d + 1)^degree, unbiased (Bińkowski et al. 2018): it may be below 0.
 
+    Where preds and target are of the same windows, each frame has its own truth among the others, which pulls the distance down: decoded
+    true latents come out below 0. Judge by that ceiling, not by 0.
+
     The mean over `num_subsets` random subsets of `subset_size` of the kept frames of each set, drawn without replacement.
 
     Raises `TooFewSamples` where a set keeps fewer frames than the subsets have, or has fewer than two scenes, `InvalidParameter` for a
