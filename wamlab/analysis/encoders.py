@@ -184,8 +184,12 @@ def _answer(ranking: pd.DataFrame, errors: pd.DataFrame, n: int) -> str:
     steering = errors[(errors.target == TARGETS[0]) & (errors.encoder == NO_ENCODER)]
     baselines = statistics.by_scene(steering, "rmse", ["probe"]).mean() if len(steering) else pd.Series()
     shift = baselines.pop(SHIFT) if SHIFT in baselines else None
+    told = not len(baselines) or first.mean < baselines["mean action"]
+    best = (
+        "{} tells the steering best" if told else "No encoder tells the steering here, and {} misleads the probe least"
+    )
     said = (
-        f"{title(first.encoder)} tells the steering best: over {n} held-out drives the probe errs by {first.mean:.3f} "
+        f"{best.format(title(first.encoder))}: over {n} held-out drives the probe errs by {first.mean:.3f} "
         f"[{first.low:.3f}, {first.high:.3f}] of 6 rad, against {second.mean:.3f} with {title(second.encoder)}, and in {first.first:.0%} "
         "of the resamples it is first."
     )
