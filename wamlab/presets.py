@@ -81,7 +81,7 @@ class EncoderRecipes:
     vit: EncoderRecipe = EncoderRecipe(SmallVit(), _pretraining(400, 64))
     dinov2: EncoderRecipe = EncoderRecipe(SmallDinov2(), _pretraining(150, 64))
     clip: EncoderRecipe = EncoderRecipe(SmallClip(), _pretraining(220, 64))
-    vjepa2: EncoderRecipe = EncoderRecipe(SmallVJepa2(), _pretraining(500, 8))
+    vjepa2: EncoderRecipe = EncoderRecipe(SmallVJepa2(), _pretraining(400, 8))
     vq: EncoderRecipe = EncoderRecipe(SmallVq(), _pretraining(180, 32, 2e-3))
 
 

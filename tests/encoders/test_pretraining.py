@@ -150,13 +150,6 @@ def test_masks_hide_something_and_leave_something(count, share):
         assert masks.mean() == pytest.approx(1 - (1 - share) ** count, abs=0.12)
 
 
-def test_the_future_is_hidden_too():
-    *blocks, later = build("vjepa2")._masks(4, 8, generator())
-    assert len(blocks) == 2 and later.unflatten(0, (8, 16)).all(1).tolist() == [False] * 4 + [True] * 4
-    assert later.sum() == 64 and all((mask.unflatten(0, (8, 16)) == mask[:16]).all() for mask in blocks)
-    assert len(build("vjepa2")._masks(4, 1, generator())) == 2, "one moment has no second half"
-
-
 def test_only_the_visible_patches_reach_the_predictor():
     objective, clips = build("vjepa2").eval(), make_batch("vjepa2", 2).frames
     hidden = hide(4, 2, 0.3, generator())

@@ -1,8 +1,7 @@
 """V-JEPA 2: from the visible part of a clip, predict what its own moving average sees in the rest (Assran et al., 2025, arXiv:2506.09985).
 
-The masks are V-JEPA's (Bardes et al., 2024, arXiv:2404.08471): blocks of the picture hidden through the whole clip, of two kinds; and
-one that hides the clip's second half altogether, as its "causal" masks do: what is where then, only motion tells. The encoder reads the
-visible patches only; `transformers.VJEPA2Model` would read all and mask its output, so its parts are called here.
+The masks are V-JEPA's (Bardes et al., 2024, arXiv:2404.08471): blocks of the picture hidden through the whole clip, of two kinds. The
+encoder reads the visible patches only; `transformers.VJEPA2Model` would read all and mask its output, so its parts are called here.
 """
 
 from __future__ import annotations
@@ -48,7 +47,8 @@ class MaskedPrediction(Objective):
             targets = self.teacher(pixels).last_hidden_state
             targets = F.layer_norm(targets.float(), targets.shape[-1:])
         patches, errors, spreads = self.backbone.encoder.embeddings(pixels), [], []
-        for hidden in self._masks(side, targets.shape[1] // side**2, generator):
+        for count, share in MASKS:
+            hidden = hide(side, count, share, generator).flatten().repeat(targets.shape[1] // side**2)
             visible, wanted = (~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]
             wanted = wanted[torch.randperm(len(wanted), generator=generator, device=generator.device)[:MAX_TARGETS]]
             truth = targets[:, wanted]
@@ -56,13 +56,6 @@ class MaskedPrediction(Objective):
             spreads.append((truth.mean(dim=(0, 1)) - truth).abs().mean())
         loss = torch.stack(errors).mean()
         return loss, {"predicted": float(1 - loss.detach() / torch.stack(spreads).mean())}
-
-    @staticmethod
-    def _masks(side: int, depth: int, generator: torch.Generator) -> list[Tensor]:
-        """(depth side²,) bool each, what is hidden: blocks through all `depth` moments, and all of the second half of these."""
-        blocks = [hide(side, *mask, generator).flatten().repeat(depth) for mask in MASKS]
-        later = torch.arange(depth, device=generator.device).repeat_interleave(side**2) >= (depth + 1) // 2
-        return [*blocks, later] if depth > 1 else blocks
 
     def _predict(self, patches: Tensor, visible: Tensor, wanted: Tensor) -> Tensor:
         """Embedded patches (B, N, D), indices (V,) and (W,) of some -> predicted features (B, W, D)."""
