@@ -44,7 +44,7 @@ def test_everything_is_there(study):
     assert set(study.learning.encoder) == {FRAME, CLIP, "vq/random"} and study.learning.drives.max() == 4
     assert study.readout is None, "these drives have no labels"
     assert not study.left_out
-    assert len(study.findings) == 2
+    assert len(study.findings) == 3
     for finding in study.findings:
         assert finding.interval[0] <= finding.measured <= finding.interval[1]
         assert finding.measured_on.endswith("smoke preset, 2 held-out scenes, 3 seeds")

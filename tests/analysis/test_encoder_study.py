@@ -152,12 +152,26 @@ def test_more_drives_explain_more(splits):
             for s in part
         }
     }
-    found = learning(embeddings, splits, np.random.default_rng(0), shares=(0.125, 1.0))
+    errors = encoders.probe_encoders(embeddings, splits, {"mlp": fit_mlp})
+    whole = explained(errors, np.random.default_rng(0))
+    found = learning(embeddings, splits, whole, np.random.default_rng(0), shares=(0.125,))
     steering = found[found.target == "steering_rad"]
     assert steering.drives.tolist() == [2, 20] and set(found.encoder) == {"a"} and set(found.n) == {12}
     assert steering["mean"].iloc[1] > steering["mean"].iloc[0] + 0.05
-    errors = encoders.probe_encoders(embeddings, splits, {"mlp": fit_mlp})
-    whole = (
-        explained(errors, np.random.default_rng(0)).set_index(["target", "encoder"]).loc[("steering_rad", "a"), "mean"]
+    assert steering["mean"].iloc[1] == whole[(whole.encoder == "a") & (whole.target == "steering_rad")]["mean"].item()
+    same = learning(embeddings, splits, whole, np.random.default_rng(0), shares=(1.0,))
+    assert same["mean"].to_numpy()[:2] == pytest.approx(same["mean"].to_numpy()[2:], rel=1e-3), (
+        "of all drives, the same"
     )
-    assert steering["mean"].iloc[1] == pytest.approx(whole, rel=1e-3)
+
+
+def test_the_answer_says_when_nothing_is_told(study, splits):
+    """Of encoders that know nothing, the sentence does not call one the best."""
+    errors = study.errors[study.errors.encoder.isin(["vq/random", encoders.NO_ENCODER])].copy()
+    other = errors[errors.encoder == "vq/random"].assign(encoder="vq/embedded", rmse=lambda t: t.rmse + 1)
+    blind = pd.concat([errors.assign(rmse=errors.rmse + (errors.encoder == "vq/random")), other], ignore_index=True)
+    answer = encoders.analyse(blind, {s.name: s.attributes for s in splits["test"]}, "made-up data").answer
+    assert answer.startswith(
+        "No encoder tells the steering here, and VQ tokenizer, untrained misleads the probe least: over 12"
+    )
+    assert answer.endswith("no probe beats either.")

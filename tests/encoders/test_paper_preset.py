@@ -43,7 +43,7 @@ def test_it_runs_unchanged(nuscenes, tmp_path):
     assert len(study.probed.pairs) == 2 * 15, "all pairs of six, for both targets"
     assert study.readout is None, "nuScenes has no class for every pixel"
     claims = [finding.claim.split(" (")[0] for finding in study.findings]
-    assert claims[0].startswith("A clip tells more") and claims[-1].startswith("Shuffling") and len(claims) == 5
+    assert claims[0].startswith("A clip tells more") and claims[-1].startswith("Shuffling") and len(claims) == 6
     assert all(
         "nuscenes-mini data, paper preset, 2 held-out scenes" in finding.measured_on for finding in study.findings
     )

@@ -114,6 +114,7 @@ def study(
     probes = {name: _fit(splits, embeddings[name], recipe) for name in studied}
     perturbed = perturbed_errors(spoilt, probes, splits.test, recipe)
     temporal, order = temporal_ablation(perturbed, errors, rng)
+    told = explained(errors, rng)
     clip = next((name for name in studied if stores[name].codec.num_frames > 1), None)
     readout = _readout(stores, splits, recipe, seed)
     cost = pd.DataFrame([{"encoder": name, **_cost(store, splits.test[0])} for name, store in stores.items()])
@@ -124,8 +125,8 @@ def study(
         probed,
         temporal,
         moments(stores[clip], probes[clip], splits.test, rng) if clip else None,
-        explained(errors, rng),
-        learning({name: embeddings[name] for name in studied}, splits.parts, rng, **taken),
+        told,
+        learning({name: embeddings[name] for name in studied}, splits.parts, told, rng, **taken),
         _changes(perturbed, rng),
         readout,
         cost,

@@ -14,8 +14,8 @@ from wamlab.probing import BASELINES, TARGETS, collect, fit_mlp, scene_rmse
 from wamlab.types import Scene
 
 MEAN = "mean action"
-#: Of the training drives, for `learning`.
-SHARES = (0.125, 0.25, 0.5, 1.0)
+#: Of the training drives, for `learning`, besides all of them.
+SHARES = (0.125, 0.25, 0.5)
 
 
 def explained(errors: pd.DataFrame, rng: np.random.Generator, num_resamples: int = 1000) -> pd.DataFrame:
@@ -43,6 +43,7 @@ def explained(errors: pd.DataFrame, rng: np.random.Generator, num_resamples: int
 def learning(
     embeddings: Mapping[str, Mapping[str, Tensor]],
     splits: Mapping[str, Sequence[Scene]],
+    whole: pd.DataFrame,
     rng: np.random.Generator,
     every: int = 1,
     run: int = 1,
@@ -51,20 +52,22 @@ def learning(
     """target, encoder, drives, mean, low, high, n: `explained` by the paper's probe when it learns from some of the training drives only.
 
     Those drives are evenly spaced. The reference is the mean action of all of them, whatever the share. Were the curves flat, more drives
-    would not help; where they still rise, the errors say as much of the number of drives as of the encoder.
+    would not help; where they still rise, the errors say as much of the number of drives as of the encoder. `whole`: the table of
+    `explained` for all drives, of which the rows of these encoders are added.
     """
     train, test = splits["train"], splits["test"]
+    last = whole[whole.encoder.isin(list(embeddings)) & (whole.probe == PAPER_PROBE)].assign(drives=len(train))
     tables = []
     for share in shares:
         count = max(1, round(share * len(train)))
         some = [train[i] for i in np.linspace(0, len(train) - 1, count).round().astype(int)]
         errors = []
         for name, of_scene in embeddings.items():
-            data, whole = collect(test, of_scene, every, run), collect(train, of_scene, every, run)
-            probe, blind = fit_mlp(collect(some, of_scene, every, run)), BASELINES[MEAN](whole)
+            data, all_data = collect(test, of_scene, every, run), collect(train, of_scene, every, run)
+            probe, blind = fit_mlp(collect(some, of_scene, every, run)), BASELINES[MEAN](all_data)
             for encoder, label, fitted in ((name, PAPER_PROBE, probe), (NO_ENCODER, MEAN, blind)):
                 labels = {"encoder": encoder, "probe": label}
                 errors.append(scene_rmse(fitted.predict(data), data, fitted.seeds, "published", **labels))
         found = explained(pd.concat(errors, ignore_index=True), rng)
-        tables.append(found[found.encoder != NO_ENCODER].drop(columns="probe").assign(drives=count))
-    return pd.concat(tables, ignore_index=True)[["target", "encoder", "drives", "mean", "low", "high", "n"]]
+        tables.append(found[found.encoder != NO_ENCODER].assign(drives=count))
+    return pd.concat([*tables, last], ignore_index=True)[["target", "encoder", "drives", "mean", "low", "high", "n"]]

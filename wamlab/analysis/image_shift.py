@@ -8,13 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from wamlab.analysis.encoders import NO_ENCODER
+from wamlab.analysis.encoders import NO_ENCODER, SHIFT
 from wamlab.config import digest
 from wamlab.metrics.motion import displacement_px
 from wamlab.probing import collect, fit_mlp, scene_rmse
 from wamlab.types import Scene
-
-SHIFT = "image shift"
 
 
 class ImageShift:

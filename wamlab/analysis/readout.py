@@ -57,7 +57,7 @@ def dense_readout(
     rows = [_row(NO_ENCODER, predicted[NO_ENCODER], asked, names, seed)]
     for name, store in stores.items():
         encoder = store.codec
-        remembered, seen = (torch.cat([_features(store, scene, frame) for scene in scenes]) for scenes in (train, test))
+        remembered, seen = (_features(store, scenes, frame) for scenes in (train, test))
         generator = torch.Generator().manual_seed(seed)
         memory = build_memory(remembered, encoder.visible(known), NUM_CLASSES, generator)
         truth = encoder.visible(asked)
@@ -72,8 +72,12 @@ def _labels(scene: Scene, frame: Callable[[Scene], int], resolution: int) -> Ten
     return torch.from_numpy(load_semantic(scene, [frame(scene)], resolution))
 
 
-def _features(store: EmbeddingStore, scene: Scene, frame: Callable[[Scene], int]) -> Tensor:
-    return store.codec.features(store.inputs(scene, [frame(scene)])).cpu()
+def _features(store: EmbeddingStore, scenes: Sequence[Scene], frame: Callable[[Scene], int], batch: int = 16) -> Tensor:
+    parts = []
+    for first in range(0, len(scenes), batch):
+        inputs = [store.inputs(scene, [frame(scene)]) for scene in scenes[first : first + batch]]
+        parts.append(store.codec.features(torch.cat(inputs)).cpu())
+    return torch.cat(parts)
 
 
 def _row(name: str, predicted: Tensor, truth: Tensor, scenes: Sequence[str], seed: int) -> dict[str, object]:

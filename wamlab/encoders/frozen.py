@@ -46,7 +46,7 @@ class FrozenEncoder(nn.Module, ABC):
         if precision not in PRECISIONS:
             raise InvalidParameter(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
         self.backbone, self.preprocess, self.name, self.precision = backbone, preprocess, name, precision
-        self.frames_at_once = 64
+        self.frames_at_once = 128
         self.register_buffer("projection", orthogonal(self.width, EMBEDDING), persistent=False)
         self.digest = digest(
             FORMAT, type(self).__name__, weights_digest(backbone), preprocess, precision, PROJECTION_SEED, length=64

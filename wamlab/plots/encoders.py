@@ -104,7 +104,12 @@ def learning_lines(table: pd.DataFrame, title: str = "", target: str = "steering
         )  # fmt: skip
     figure.add_hline(y=0, line={"color": _NEUTRAL, "width": 1.5, "dash": "dot"})
     figure.update_xaxes(title_text="training drives", type="log", tickvals=sorted(table.drives.unique()))
-    figure.update_yaxes(title_text=EXPLAINED_AXES[target], tickformat=".0%")
+    means = table[table.target == target]["mean"]
+    reach = [
+        1.1 * min(0.0, means.min()) - 0.1,
+        1.1 * max(0.0, means.max()) + 0.1,
+    ]  # of the means: few drives have wide intervals
+    figure.update_yaxes(title_text=EXPLAINED_AXES[target], tickformat=".0%", range=reach)
     n = int(table.n.max()) if len(table) else 0
     return _laid_out(
         figure, title, f"{n} held-out drives; 95 % bootstrap intervals over drives; dotted: the mean action.", 380
