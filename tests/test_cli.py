@@ -30,7 +30,6 @@ def wamlab(monkeypatch, *arguments):
         (["run", "01", "--timeout", "-1"], "timeout"),
         (["run", "01", "--kernel", "julia"], "unknown kernel of 01_a.ipynb 'julia'"),
         (["run", "01", "--gateway", "http://127.0.0.1:9"], "no kernel gateway answers at http://127.0.0.1:9"),
-        (["sweep", "01", "--over", "count=1", "--engine", "slurm"], "unknown engine 'slurm'; known: local, ray"),
         (["sweep", "01", "--over", "count"], "expected NAME=VALUE"),
         (["compare", "01", "01"], "unknown run '01'; known: (none)"),
         (["data", "synth", "--cameras", "rear"], "unknown set of cameras 'rear'; known: all, front"),

@@ -78,7 +78,3 @@ class GatewayUnreachable(WamlabError):
 
 class BrowserMissing(WamlabError):
     """Something needs Chromium, which is not there."""
-
-
-class ExtraMissing(WamlabError):
-    """Something needs a package of an extra, which is not installed."""
