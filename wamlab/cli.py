@@ -151,20 +151,17 @@ def sweep(
     preset: Preset = None,
     dataset: Dataset = None,
     jobs: Jobs = 1,
-    engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster (the extra wamlab[ray]).")] = "local",
     timeout: Seconds = None,
     kernel: Kernel = None,
     gateway: Gateway = "",
 ) -> None:
     """Run a notebook over a grid of parameters; one table and one page. An interrupted sweep goes on when repeated."""
-    from wamlab.notebooks import sweep as sweeps
     from wamlab.notebooks.job import Settings
+    from wamlab.notebooks.sweep import sweep as over_grid
 
-    if engine not in sweeps.ENGINES:
-        raise UnknownName("engine", engine, sweeps.ENGINES)
     grid = {name: [v for v in values.split(",") if v] for name, values in map(_pair, over)}
     given = _given(parameter, preset, dataset)
-    good = sweeps.sweep(notebook, grid, given, Settings(timeout, kernel, gateway), jobs, engine)
+    good = over_grid(notebook, grid, given, Settings(timeout, kernel, gateway), jobs)
     raise typer.Exit(0 if good else 1)
 
 

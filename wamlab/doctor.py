@@ -95,7 +95,6 @@ def _extras() -> Iterator[Check]:
     )
     for package, enables in (
         ("playwright", "the browser tests (pip install 'wamlab[dev]')"),
-        ("ray", "wamlab sweep --engine ray (pip install 'wamlab[ray]')"),
         ("jupyter-kernel-gateway", "this machine's kernels for others (pip install jupyter-kernel-gateway)"),
         ("torch-fidelity", "FID and KID with Inception features (pip install 'wamlab[fid]')"),
     ):

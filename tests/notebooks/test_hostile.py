@@ -21,7 +21,7 @@ from wamlab_widgets import RolloutPlayer
 
 HOSTILE = (
     "</script><script>window.hacked = 1</script><img src=x onerror=\"alert(1)\"><svg onload='alert(2)'>"
-    '<!-- <script> ]]> {{ 7 * 7 }} "\'><a href="javascript:alert(3)">x</a> [y](javascript:alert(4)) $\\x$'
+    '<!-- <script> ]]> {{ 7 * 7 }} "\'><a href="javascript:alert(3)">x</a> [y](javascript:alert(4))'
 )
 
 
@@ -51,7 +51,7 @@ def everything_hostile(run):
     bundle = player._repr_mimebundle_()
     static = bundle[0] if isinstance(bundle, tuple) else bundle
     outputs = [
-        mime(Answer(f"The worst is {HOSTILE}")._repr_mimebundle_()),
+        mime(Answer(f"The worst is {HOSTILE} $\\x<script>$")._repr_mimebundle_()),
         mime(Metrics({HOSTILE: 1.0})._repr_mimebundle_()),
         mime(Findings([Finding(HOSTILE, HOSTILE, 1, (0, 1), HOSTILE, HOSTILE, HOSTILE)])._repr_mimebundle_()),
         mime({"application/vnd.plotly.v1+json": json.loads(figure.to_json())}),

@@ -3,8 +3,7 @@ import pytest
 from notebook_files import write
 
 from wamlab import runs
-from wamlab.errors import ExtraMissing, InvalidParameter
-from wamlab.notebooks.cluster import run_on_ray
+from wamlab.errors import InvalidParameter
 from wamlab.notebooks.sweep import sweep
 from wamlab.plots.sweeps import metric_over_grid
 
@@ -79,11 +78,3 @@ def test_lines_run_through_the_means_over_seeds():
     assert list(lines[0].x) == [1, 2]
     assert list(lines[0].y) == [10.5, 20.5]
     assert figure.layout.xaxis.title.text == "guidance"
-
-
-def test_ray_is_an_extra():
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        with pytest.raises(ExtraMissing, match=r"wamlab\[ray\]"):
-            run_on_ray([], None)

@@ -6,6 +6,7 @@ from threading import Thread
 
 import websocket
 from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_core.utils import ensure_async
 from jupyter_server.gateway.gateway_client import GatewayClient
 from jupyter_server.gateway.managers import GatewayKernelClient, GatewayKernelManager
 from traitlets import Type
@@ -23,7 +24,7 @@ class RemoteClient(GatewayKernelClient):
             sslopt={"ca_certs": gateway.ca_certs, "certfile": gateway.client_cert, "keyfile": gateway.client_key},
             header=gateway.load_connection_args().get("headers", {}),
         )
-        await AsyncKernelClient.start_channels(self, **channels)
+        await ensure_async(AsyncKernelClient.start_channels(self, **channels))
         self.response_router = Thread(target=self._route_responses, daemon=True)
         self.response_router.start()
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from wamlab.config import digest, reports_dir
 from wamlab.errors import InvalidParameter
 from wamlab.files import write_file
-from wamlab.notebooks.cluster import run_on_ray
 from wamlab.notebooks.console import Console, short
 from wamlab.notebooks.execute import Outcome
 from wamlab.notebooks.export import export, write_page
@@ -22,8 +21,6 @@ from wamlab.notebooks.show import number
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Where the points are run: as `run_jobs`.
-ENGINES = {"local": run_jobs, "ray": run_on_ray}
 #: So many metrics are drawn, the first ones; the table has all.
 MAX_DRAWN = 12
 
@@ -34,7 +31,6 @@ def sweep(
     given: Mapping[str, Any],
     settings: Settings | None = None,
     workers: int = 1,
-    engine: str = "local",
 ) -> bool:
     """Run a notebook at every point of a grid, write `reports/sweep-….csv` and its page; False if any point failed.
 
@@ -62,7 +58,7 @@ def sweep(
             export(outcome.run.notebook, page, outcome.run)
         console.ended(outcome, page)
 
-    ordered = ENGINES[engine](jobs, settings, workers, console.progress, ended)
+    ordered = run_jobs(jobs, settings, workers, console.progress, ended)
     name = f"sweep-{path.stem}-{digest({k: list(v) for k, v in over.items()}, dict(given), length=8)}"
     table = tidy(ordered, list(over))
     csv = write_file(reports_dir() / f"{name}.csv", table.to_csv(index=False))
