@@ -84,7 +84,7 @@ function render({ model, el: host }) {
       inView.unobserve(target);
       const place = target.querySelector(".wrp-thumb");
       source.load(target.dataset.scene).then((image) => {
-        if (image) place.replaceChildren(el("img", { src: image.src, alt: "" }));
+        if (image) place.replaceChildren(Object.assign(image, { alt: "" }));
         else place.textContent = "not in this page";
       }, (error) => { place.textContent = error.message; });
     }
