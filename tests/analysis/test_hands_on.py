@@ -66,7 +66,7 @@ def test_a_drive_goes_on_from_what_the_model_saw(scene, codec):
     widget = DriveView(**hands_on.driving(models(), codec, scene, RESOLUTION, steps=1))
     for _ in range(3):
         widget.step([0.5, 1.0])
-    rows = widget.log.rows
+    rows = widget.driven.rows
     assert all(not row["failed"] and len(row["frames"]) == 4 for row in rows.values())
     np.testing.assert_array_equal(rows["copy"]["frames"][3], rows["copy"]["frames"][0])
     assert rows["copy"]["error"][0] == 0 < rows["copy"]["error"][3]
