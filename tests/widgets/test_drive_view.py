@@ -184,7 +184,7 @@ def test_recorded_drives_play_offline(tmp_path, visit):
     page.wait_for_function("Number(document.querySelector('.wrp-drive').dataset.frame) >= 2")
     tree = page.locator(READY).aria_snapshot()
     for part in (
-        'combobox "drive"',
+        'combobox "recorded drive"',
         'slider "steering wheel"',
         "eye path",
         'slider "time from the present"',
