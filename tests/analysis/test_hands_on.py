@@ -47,9 +47,9 @@ def test_the_truth_of_the_logged_actions_is_the_recording(scene, codec):
     through = to_hwc(hands_on.decode(codec, hands_on.encoded(codec, recorded)))
     np.testing.assert_array_equal(asked["present"], through[0])
     logged = asked["truth"](asked["logged"])
-    assert distance(logged, through[1:]) < 4  # the recording is a JPEG, and its actions are those of the keyframes only
     turned = asked["truth"](asked["logged"] + np.float32([2.0, 0.0, 0.0]))
-    assert distance(turned, through[1:]) > 2 * distance(logged, through[1:])
+    # not the same: the recording is a JPEG, and its driver moved the wheel between the keyframes, too
+    assert distance(turned, through[1:]) > 3 * distance(logged, through[1:])
 
 
 def test_models_are_asked_with_the_settings_they_have(scene, codec):

@@ -95,7 +95,7 @@ function render({ model, el: host }) {
       const traces = TRACES.map(([name, label, zero]) => {
         const [low, high] = bound[name];
         const spark = sparkline(scene.traces[name], { low, high, color: "currentColor", zero, height: 20 });
-        return el("div", { title: label }, spark.node);
+        return el("div", {}, label, spark.node);
       });
       const node = el("div", { className: "wrp-card" }, el("div", { className: "wrp-thumb" }), el("b", { textContent: scene.name }),
         el("p", { textContent: `${Object.values(scene.attributes).join(", ")}, ${scene.seconds} s` }), el("div", { className: "wrp-mini" }, ...traces));
