@@ -12,7 +12,7 @@ import traitlets
 from wamlab import render
 from wamlab.errors import EpisodeEnded, InvalidParameter, InvalidShape, UnknownName
 from wamlab_widgets import pixels, profiles
-from wamlab_widgets.base import Widget, data_uri
+from wamlab_widgets.base import Widget, check_size, data_uri
 
 TRUTH = "truth"
 #: What is known of each moment of a row besides its picture.
@@ -80,8 +80,7 @@ class DriveView(Widget):
         **traits: Any,
     ) -> None:
         """`quality`: of the pictures, 1..100. The other arguments are explained by `help()`."""
-        if not 1 <= quality <= 100:
-            raise InvalidParameter(f"quality must be from 1 to 100, not {quality}")
+        check_size(quality, offline_kb)
         drives = dict(models) if isinstance(models, Mapping) else {getattr(models, "name", "model"): models}
         if TRUTH in drives:
             raise InvalidParameter(f"no model may be called {TRUTH!r}; give the true world as truth=…")
