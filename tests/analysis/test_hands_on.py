@@ -47,9 +47,9 @@ def test_the_truth_of_the_logged_actions_is_the_recording(scene, codec):
     through = to_hwc(hands_on.decode(codec, hands_on.encoded(codec, recorded)))
     np.testing.assert_array_equal(asked["present"], through[0])
     logged = asked["truth"](asked["logged"])
-    assert distance(logged, through[1:]) < 4  # the recording is a JPEG, and its actions are those of the keyframes only
     turned = asked["truth"](asked["logged"] + np.float32([2.0, 0.0, 0.0]))
-    assert distance(turned, through[1:]) > 2 * distance(logged, through[1:])
+    # not the same: the recording is a JPEG, and its driver moved the wheel between the keyframes, too
+    assert distance(turned, through[1:]) > 3 * distance(logged, through[1:])
 
 
 def test_models_are_asked_with_the_settings_they_have(scene, codec):
@@ -66,7 +66,7 @@ def test_a_drive_goes_on_from_what_the_model_saw(scene, codec):
     widget = DriveView(**hands_on.driving(models(), codec, scene, RESOLUTION, steps=1))
     for _ in range(3):
         widget.step([0.5, 1.0])
-    rows = widget.log.rows
+    rows = widget.driven.rows
     assert all(not row["failed"] and len(row["frames"]) == 4 for row in rows.values())
     np.testing.assert_array_equal(rows["copy"]["frames"][3], rows["copy"]["frames"][0])
     assert rows["copy"]["error"][0] == 0 < rows["copy"]["error"][3]

@@ -13,7 +13,7 @@ import traitlets
 from wamlab import render
 from wamlab.errors import InvalidParameter, InvalidShape, UnknownName
 from wamlab_widgets import pixels, profiles
-from wamlab_widgets.base import Widget, data_uri
+from wamlab_widgets.base import Widget, check_size, data_uri
 
 #: What the user can set of a sampler; a rollout gets those that its signature names.
 SETTINGS = ("seed", "steps", "guidance")
@@ -81,10 +81,7 @@ class ActionScrubber(Widget):
         **traits: Any,
     ) -> None:
         """`quality`: of the pictures, 1..100. The other arguments are explained by `help()`."""
-        if not 1 <= quality <= 100:
-            raise InvalidParameter(f"quality must be from 1 to 100, not {quality}")
-        if not offline_kb >= 0:
-            raise InvalidParameter(f"offline_kb must be 0 or more, not {offline_kb}")
+        check_size(quality, offline_kb)
         self._horizon = 0  # until there is a scene, any profile may be set
         super().__init__(**traits)
         self._quality, self._budget = quality, int(offline_kb * 1000)

@@ -100,6 +100,14 @@ def assets(name: str) -> str:
     return f"<!--asset:{name}--><style>{source(f'{name}.css')}</style><script>{script}</script><!--/asset-->"
 
 
+def check_size(quality: int, offline_kb: float = 0) -> None:
+    """Raise `InvalidParameter` for a quality of pictures, or a room in a page, that there cannot be."""
+    if not 1 <= quality <= 100:
+        raise InvalidParameter(f"quality must be from 1 to 100, not {quality}")
+    if not offline_kb >= 0:
+        raise InvalidParameter(f"offline_kb must be 0 or more, not {offline_kb}")
+
+
 def data_uri(content: bytes, mime: str = "image/webp") -> str:
     """The bytes of a file as an address that needs no server."""
     return f"data:{mime};base64,{base64.b64encode(content).decode()}"

@@ -12,7 +12,7 @@ import traitlets
 from wamlab import render
 from wamlab.errors import EpisodeEnded, InvalidParameter, InvalidShape, UnknownName
 from wamlab_widgets import pixels, profiles
-from wamlab_widgets.base import Widget, data_uri
+from wamlab_widgets.base import Widget, check_size, data_uri
 
 TRUTH = "truth"
 #: What is known of each moment of a row besides its picture.
@@ -80,8 +80,7 @@ class DriveView(Widget):
         **traits: Any,
     ) -> None:
         """`quality`: of the pictures, 1..100. The other arguments are explained by `help()`."""
-        if not 1 <= quality <= 100:
-            raise InvalidParameter(f"quality must be from 1 to 100, not {quality}")
+        check_size(quality, offline_kb)
         drives = dict(models) if isinstance(models, Mapping) else {getattr(models, "name", "model"): models}
         if TRUTH in drives:
             raise InvalidParameter(f"no model may be called {TRUTH!r}; give the true world as truth=…")
@@ -109,11 +108,11 @@ class DriveView(Widget):
 
     def start(self) -> Log:
         """Put every world back to its start. Raises `InvalidShape` if they do not look alike."""
-        self.log = Log()
+        self.driven = Log()
         for name, drive in self._drives.items():
-            self.log.rows[name] = {"frames": [], "failed": ""} | {m: [] for m in MEASURES}
+            self.driven.rows[name] = {"frames": [], "failed": ""} | {m: [] for m in MEASURES}
             self._see(name, drive.reset)
-        return self.log
+        return self.driven
 
     def step(self, action: Sequence[float]) -> Log:
         """Drive one step in every world that goes on; one that raises keeps its picture, and says why.
@@ -121,16 +120,16 @@ class DriveView(Widget):
         Raises `InvalidAction` for NaN or another shape.
         """
         asked = profiles.checked([action])[0, :2]
-        self.log.actions.append(asked.round(4).tolist())
+        self.driven.actions.append(asked.round(4).tolist())
         for name, drive in self._drives.items():
-            if not self.log.rows[name]["failed"]:
+            if not self.driven.rows[name]["failed"]:
                 try:
                     self._see(name, drive.step, asked)
                 except EpisodeEnded as error:
-                    self.log.rows[name]["failed"] = str(error)
+                    self.driven.rows[name]["failed"] = str(error)
                 except Exception as error:  # of the user's model: the others go on
-                    self.log.rows[name]["failed"] = f"{type(error).__name__}: {error}"
-        return self.log
+                    self.driven.rows[name]["failed"] = f"{type(error).__name__}: {error}"
+        return self.driven
 
     def record(self, name: str, actions: Any) -> Log:
         """Drive these actions (N, 2) from the start, and keep the drive under a name."""
@@ -138,19 +137,19 @@ class DriveView(Widget):
         self.start()
         for action in actions:
             self.step(action[:2])
-        self.drives[name] = self.log
-        return self.log
+        self.drives[name] = self.driven
+        return self.driven
 
     def _see(self, name: str, ask: Any, *action: Any) -> None:
         """Ask one world, and write down what is seen."""
-        seen, row = ask(*action), self.log.rows[name]
+        seen, row = ask(*action), self.driven.rows[name]
         rgb = np.moveaxis(np.asarray(seen.rgb.cpu() if hasattr(seen.rgb, "cpu") else seen.rgb), 0, -1)
         if self._shape is None:
             if rgb.ndim != 3 or rgb.shape[2] != 3:
                 raise InvalidShape(f"{name!r} must show rgb of (3, H, W), not {np.shape(seen.rgb)}")
             self._shape = rgb.shape
         frame, note = pixels.shown(rgb, self._shape, f"{name!r}")
-        true = self.log.rows.get(TRUTH, {"frames": []})["frames"]
+        true = self.driven.rows.get(TRUTH, {"frames": []})["frames"]
         moment = len(row["frames"])
         row["frames"].append(frame)
         row["note"].append(note)

@@ -10,9 +10,9 @@ import numpy as np
 import traitlets
 
 from wamlab import render
-from wamlab.errors import InvalidAction, InvalidParameter, InvalidShape, UnknownName
+from wamlab.errors import InvalidAction, InvalidShape, UnknownName
 from wamlab.types import ACTIONS
-from wamlab_widgets.base import Widget, data_uri
+from wamlab_widgets.base import Widget, check_size, data_uri
 
 _ACTION_LABELS = {
     "steering_rad": {"label": "steering wheel", "unit": "rad", "signed": True},
@@ -46,8 +46,7 @@ class RolloutPlayer(Widget):
 
     def __init__(self, scenes: Sequence[Mapping[str, Any]] = (), *, quality: int = 80, **traits: Any) -> None:
         """`quality`: of the pictures, 1..100; the other arguments are the traits that `help()` lists."""
-        if not 1 <= quality <= 100:
-            raise InvalidParameter(f"quality must be from 1 to 100, not {quality}")
+        check_size(quality)
         super().__init__(**traits)
         self._quality = quality
         self._catalog = [_describe(scene) for scene in scenes]

@@ -11,7 +11,7 @@ import traitlets
 from wamlab import render
 from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.types import ACTIONS, Scene
-from wamlab_widgets.base import Widget, data_uri
+from wamlab_widgets.base import Widget, check_size, data_uri
 
 #: Points of a trace; more cannot be told apart in it.
 _POINTS = 24
@@ -56,8 +56,9 @@ class SceneBrowser(Widget):
         **traits: Any,
     ) -> None:
         """`width`, `quality`: of the thumbnails, pixels and 1..100. The other arguments are explained by `help()`."""
-        if width < 1 or not 1 <= quality <= 100:
-            raise InvalidParameter(f"width must be 1 or more and quality from 1 to 100, not {width} and {quality}")
+        check_size(quality, offline_kb)
+        if width < 1:
+            raise InvalidParameter(f"width must be 1 or more, not {width}")
         self._scenes = {scene.name: scene for scene in scenes}
         super().__init__(**traits)
         self._thumbnail = thumbnail or (lambda scene: _middle_frame(scene, width))

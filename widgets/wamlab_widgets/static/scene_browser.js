@@ -84,7 +84,7 @@ function render({ model, el: host }) {
       inView.unobserve(target);
       const place = target.querySelector(".wrp-thumb");
       source.load(target.dataset.scene).then((image) => {
-        if (image) place.replaceChildren(el("img", { src: image.src, alt: "" }));
+        if (image) place.replaceChildren(Object.assign(image, { alt: "" }));
         else place.textContent = "not in this page";
       }, (error) => { place.textContent = error.message; });
     }
@@ -95,7 +95,7 @@ function render({ model, el: host }) {
       const traces = TRACES.map(([name, label, zero]) => {
         const [low, high] = bound[name];
         const spark = sparkline(scene.traces[name], { low, high, color: "currentColor", zero, height: 20 });
-        return el("div", { title: label }, spark.node);
+        return el("div", {}, label, spark.node);
       });
       const node = el("div", { className: "wrp-card" }, el("div", { className: "wrp-thumb" }), el("b", { textContent: scene.name }),
         el("p", { textContent: `${Object.values(scene.attributes).join(", ")}, ${scene.seconds} s` }), el("div", { className: "wrp-mini" }, ...traces));
