@@ -63,7 +63,9 @@ def entry(run: runs.RunFolder, page: str = "") -> Entry:
 def read_findings(run: runs.RunFolder) -> Findings:
     """The findings of a run; none where they are missing or damaged."""
     try:
-        return Findings(Finding(**{**f, "interval": f["interval"] and tuple(f["interval"])}) for f in run.read("findings") or [])
+        return Findings(
+            Finding(**{**f, "interval": f["interval"] and tuple(f["interval"])}) for f in run.read("findings") or []
+        )
     except (TypeError, KeyError):
         return Findings([])
 
