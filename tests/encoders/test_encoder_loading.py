@@ -217,7 +217,7 @@ def test_embedded_weights_are_a_folder_in_the_real_layout(tmp_path, monkeypatch)
     assert encoder.name == "vit-s16/embedded" and encoder.preprocess == SmallVit().preprocess()
     assert load_file(tmp_path / "vit" / "model.safetensors")["layernorm.weight"].dtype == torch.float16
     assert encoder.encode(smooth_frames()).dtype == torch.float32
-    assert clip.features(make_clips(1)).shape == (1, 8, 8, 128)
+    assert clip.features(make_clips(1)).shape == (1, 6, 6, 128)
     assert sorted(path.name for path in tmp_path.rglob("*.md")) == ["README.md"] * 2, "cards stay"
     assert not list(tmp_path.glob("*.partial"))
 
