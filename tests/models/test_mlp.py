@@ -31,6 +31,16 @@ def test_parameters_at_the_papers_size():
     assert PatchMlp(config).layers[0].in_features == 384
 
 
+def test_without_the_sequence_only_the_first_action_counts():
+    b, later = make_batch(), make_batch().actions.clone()
+    later[:, 1:] += 1
+    for sequence in (True, False):
+        model = make(action_sequence=sequence, steps=True)
+        futures = [model.rollout(b.context, actions, generator()).latents for actions in (b.actions, later)]
+        assert torch.equal(*futures) != sequence
+        assert not torch.equal(futures[0][:, 0], futures[0][:, 1]), "it still knows which step it predicts"
+
+
 def test_is_the_papers_formula():
     """z_patch + MLP([z_patch, z_pool, a_h]), patch by patch and step by step."""
     model, b = make(), make_batch()
