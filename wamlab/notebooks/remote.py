@@ -28,6 +28,10 @@ class RemoteClient(GatewayKernelClient):
         self.response_router = Thread(target=self._route_responses, daemon=True)
         self.response_router.start()
 
+    async def is_alive(self) -> bool:
+        """Asks the gateway; the base class asks for a process of this machine."""
+        return await self.parent.is_alive()
+
 
 class RemoteManager(GatewayKernelManager):
     """Its kernel is talked to by a `RemoteClient`."""
