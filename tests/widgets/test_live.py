@@ -58,7 +58,7 @@ def test_turning_the_wheel_bends_the_future_through_the_kernel(lab):
     for _ in range(30):
         page.keyboard.press("ArrowLeft")
     shown = "JSON.parse(document.querySelectorAll('.wrp-scrubber canvas')[1].dataset.actions)[0][0]"
-    page.wait_for_function(f"{shown} === Number(document.querySelector('.wrp-held').value)")
+    page.wait_for_function(f"{shown} !== 0 && {shown} === Number(document.querySelector('.wrp-held').value)")
     page.wait_for_selector('.wrp-scrubber[data-state="ready"]')
     assert pixels(page, canvas) != straight
     page.wait_for_function("document.querySelector('figure:nth-child(2) .wrp-value').textContent.startsWith('RMSE')")

@@ -227,10 +227,7 @@ function chart(channel, c, { actions, shown, frame, limit, trained, times, set, 
 }
 
 function render({ model, el: host }) {
-  const root = el("div", { className: "wrp wrp-scrubber", tabIndex: -1 });
-  root.setAttribute("role", "group");
-  root.setAttribute("aria-label", "Action scrubber");
-  host.append(root);
+  const root = holder(host, "wrp-scrubber", "Action scrubber");
   const grid = model.get("_grid");
   const state = el("p", { className: "wrp-state" });
   state.setAttribute("role", "status");

@@ -84,10 +84,7 @@ function controls(limits, trained, changed) {
 }
 
 function render({ model, el: host }) {
-  const root = el("div", { className: "wrp wrp-drive", tabIndex: 0 });
-  root.setAttribute("role", "group");
-  root.setAttribute("aria-label", "Drive view: space drives, arrows steer");
-  host.append(root);
+  const root = holder(host, "wrp-drive", "Drive view: space drives, arrows steer", 0);
   const drives = model.get("_drives");
   const scene = model.get("_scene");
   const [width, height] = scene.size;

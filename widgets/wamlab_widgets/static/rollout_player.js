@@ -28,10 +28,7 @@ function pictures(model, onSilence) {
 }
 
 function render({ model, el: host }) {
-  const root = el("div", { className: "wrp", tabIndex: -1 });
-  root.setAttribute("role", "group");
-  root.setAttribute("aria-label", "Rollout player");
-  host.append(root);
+  const root = holder(host, "", "Rollout player");
   const catalog = model.get("_catalog") ?? [];
   if (!catalog.length) {
     root.append(el("p", { className: "wrp-state", textContent: "No scenes to show: this player was given an empty list." }));

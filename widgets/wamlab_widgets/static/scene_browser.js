@@ -36,10 +36,7 @@ function thumbnails(model) {
 }
 
 function render({ model, el: host }) {
-  const root = el("div", { className: "wrp wrp-browser" });
-  root.setAttribute("role", "group");
-  root.setAttribute("aria-label", "Scene browser");
-  host.append(root);
+  const root = holder(host, "wrp-browser", "Scene browser");
   const catalog = model.get("_catalog") ?? [];
   const state = el("p", { className: "wrp-state" });
   state.setAttribute("role", "status");

@@ -17,6 +17,14 @@ const svg = (tag, attributes, ...children) => {
   node.append(...children);
   return node;
 };
+/** The element that holds a widget: named, and with its keys kept from the shortcuts of JupyterLab, which takes arrows and space else. */
+function holder(host, className, label, tabIndex = -1) {
+  const root = host.appendChild(el("div", { className: `wrp ${className}`.trim(), tabIndex }));
+  root.setAttribute("role", "group");
+  root.setAttribute("aria-label", label);
+  root.setAttribute("data-lm-suppress-shortcuts", "true");
+  return root;
+}
 const finite = (values) => values.filter((v) => v !== null && v !== undefined);
 const number = (v, signed = false) => (v === null || v === undefined ? "–"
   : `${signed && v > 0 ? "+" : ""}${Math.abs(v) >= 100 ? v.toFixed(0) : Math.abs(v) >= 10 ? v.toFixed(1) : v.toFixed(2)}`.replace("-", "−"));
