@@ -178,5 +178,5 @@ def _pick(rolled: rollouts.Rollouts) -> list[int]:
     like = -(turned - turned.quantile(0.9)).abs()
     picked: list[int] = []
     for order in (turned, like, fast * night, fast * wet, fast * (town & ~night & ~wet), fast * ~(night | wet)):
-        picked.append(next(i for i in order.argsort(descending=True).tolist() if i not in picked))
+        picked += [i for i in order.argsort(descending=True).tolist() if i not in picked][:1]
     return picked
