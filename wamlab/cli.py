@@ -87,7 +87,8 @@ def train(
     from wamlab import training
 
     trained = training.train(model, dataset, preset, overrides, resume, seed=seed, on_damage=on_damage)
-    print(training.outcome(trained))
+    if training.is_main():
+        print(training.outcome(trained))
 
 
 @app.command()

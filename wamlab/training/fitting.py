@@ -68,7 +68,7 @@ def fit_or_load(
 
     def prepare(model: nn.Module) -> None:
         if recipe.start:
-            how = {"progress": progress, "resume": resume, "on_damage": on_damage}
+            how = {"progress": progress, "resume": resume, "on_damage": on_damage, "on_log": on_log}
             first = fit_or_load(recipe.start, preset, dataset, codec, store, seed, **how).state_dict()
             if {k: v.shape for k, v in first.items()} != {k: v.shape for k, v in model.state_dict().items()}:
                 raise InvalidParameter(
@@ -84,8 +84,9 @@ def fit_or_load(
 
     folder = run_folder(model_name, preset, dataset, codec, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    main = int(os.environ.get("RANK", 0)) == 0  # the processes of one distributed run share the lock
-    with FileLock(folder / ".lock") if main else nullcontext():
+    with (
+        FileLock(folder / ".lock") if is_main() else nullcontext()
+    ):  # the processes of one distributed run share the lock
         return fit(
             model,
             train_set,
@@ -100,6 +101,11 @@ def fit_or_load(
             progress=progress,
             on_log=on_log,
         )
+
+
+def is_main() -> bool:
+    """Whether this is the only process of a run, or the first of those that a launcher started."""
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 def run_folder(model_name: str, preset: Preset, dataset: Dataset, codec: Codec, seed: int = 0) -> Path:
