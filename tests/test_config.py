@@ -54,7 +54,7 @@ def test_values_from_a_notebook():
 @pytest.mark.parametrize(
     ("key", "given", "says"),
     [
-        ("horizen", "8", "Preset has no field 'horizen'; known: codec, diffusion, .*horizon"),
+        ("horizen", "8", "Preset has no field 'horizen'; known: codec, diagnosis, diffusion, .*horizon"),
         ("direct.train.step", 1, "TrainConfig has no field 'step'; known: accumulate, .*steps"),
         ("direct.nope.steps", 1, "Recipe has no field 'nope'; known: model, sampling, start, train"),
         ("direct.train.steps.x", 1, "'x' is asked of .*, which has no fields"),

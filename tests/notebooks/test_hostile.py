@@ -79,7 +79,7 @@ def test_nothing_hostile_runs_on_any_page(project, visit):
     assert HOSTILE.split("{{")[0] in shown.locator("pre.log").inner_text()
     opened(visit, write_index([page], project / "reports" / "index.html", found))
     compared = opened(visit, compare([str(run.path) for run in found]).path)
-    assert compared.locator(".beside figure").count() == 2
+    assert compared.locator(".beside > figure").count() == 2
 
 
 @pytest.mark.browser
