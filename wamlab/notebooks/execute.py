@@ -195,8 +195,6 @@ class _Client(PapermillNotebookClient):
         return super().execute_cell(cell, cell_index, *args, **kwargs)
 
     def process_message(self, msg: Any, *args: Any, **kwargs: Any) -> Any:
-        if msg["msg_type"] == "status" and "restarting" in msg["content"]["execution_state"]:
-            raise DeadKernelError("a gateway restarts a kernel that died")
         output = super().process_message(msg, *args, **kwargs)
         if output:
             self.watch.output(output)

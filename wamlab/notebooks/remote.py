@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from threading import Thread
+from typing import Any
 
 import websocket
 from jupyter_client.asynchronous import AsyncKernelClient
@@ -14,6 +15,8 @@ from traitlets import Type
 
 class RemoteClient(GatewayKernelClient):
     """Sends the token of JUPYTER_GATEWAY_AUTH_TOKEN with the websocket, too: jupyter_server 2 sends it with requests alone."""
+
+    restarted = False
 
     async def start_channels(self, **channels: bool) -> None:
         gateway = GatewayClient.instance()
@@ -28,9 +31,22 @@ class RemoteClient(GatewayKernelClient):
         self.response_router = Thread(target=self._route_responses, daemon=True)
         self.response_router.start()
 
+    def _route_responses(self) -> None:
+        """Notes that the gateway restarts the kernel: it says so in a message that answers no cell, so that nobody waits for it."""
+        queue = self.iopub_channel
+        put = queue.put_nowait
+
+        def note(message: dict[str, Any]) -> None:
+            if message.get("msg_type") == "status" and "restarting" in message["content"]["execution_state"]:
+                self.restarted = True
+            put(message)
+
+        queue.put_nowait = note
+        super()._route_responses()
+
     async def is_alive(self) -> bool:
-        """Asks the gateway; the base class asks for a process of this machine."""
-        return await self.parent.is_alive()
+        """Whether it is still the kernel that was started; the base class asks for a process of this machine."""
+        return not self.restarted and await self.parent.is_alive()
 
 
 class RemoteManager(GatewayKernelManager):
