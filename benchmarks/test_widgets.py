@@ -2,7 +2,7 @@
 
 Aims, on two cores: 150 ms (p95) live, of which a local JupyterLab takes about 20 for the way there and back (50 where the server leaves
 Nagle's algorithm on); 16 ms (p95) in a page; 20 predicted frames a second with a regressor, 5 with diffusion; 15 MB for twenty widgets.
-Untrained weights take as long as trained ones.
+The models are those that come with the package.
 """
 
 import os
@@ -10,11 +10,9 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
+import wamlab
 from wamlab.analysis import hands_on
-from wamlab.codecs import load_codec
-from wamlab.models import build_model
 from wamlab.presets import get_preset
 from wamlab.world.camera import Camera
 from wamlab.world.episode import Episode
@@ -37,8 +35,8 @@ _WATCH = """() => {
 
 
 @pytest.fixture(scope="module")
-def codec():
-    return load_codec(PRESET.codec)
+def quick():
+    return wamlab.load(f"dit-wam/{PRESET.name}")
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +46,10 @@ def start():
     return episode, hands_on.square(episode.reset().rgb[None], PRESET.resolution)
 
 
-def model(name, codec):
-    torch.manual_seed(0)
-    return build_model(name, PRESET, codec).eval()
-
-
-def scrubber(codec, frames, names=("direct", "diffusion"), **settings):
-    context = hands_on.encoded(codec, frames)[None]
-    rollouts = {name: hands_on.asked(model(name, codec), codec, context) for name in names}
-    present = np.moveaxis(hands_on.decode(codec, context[:, -1])[0].numpy(), 0, -1)
+def scrubber(quick, frames, names=("direct", "diffusion"), **settings):
+    context = hands_on.encoded(quick.codec, frames)[None]
+    rollouts = {name: hands_on.asked(quick[name], quick.codec, context) for name in names}
+    present = np.moveaxis(hands_on.decode(quick.codec, context[:, -1])[0].numpy(), 0, -1)
     return ActionScrubber(rollouts, present, horizon=PRESET.horizon, speed_mps=8.0, trained=TRAINED, **settings)
 
 
@@ -66,9 +59,9 @@ def report(capsys, line):
 
 
 @pytest.mark.parametrize("name", ["direct", "diffusion"])
-def test_first_picture_of_the_kernel(benchmark, capsys, codec, start, name):
+def test_first_picture_of_the_kernel(benchmark, capsys, quick, start, name):
     """A preview of actions that were never asked before, until its bytes are ready to be sent."""
-    widget, angles = scrubber(codec, start[1], [name], offline_kb=0), iter(np.linspace(-1, 1, 10_000))
+    widget, angles = scrubber(quick, start[1], [name], offline_kb=0), iter(np.linspace(-1, 1, 10_000))
 
     def ask():
         actions = [[next(angles), 0.0]] * PRESET.horizon
@@ -83,12 +76,12 @@ def test_first_picture_of_the_kernel(benchmark, capsys, codec, start, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("direct", {}), ("diffusion", {"steps": 4})], ids=["direct", "diffusion"]
+    ("name", "settings"), [("jump", {}), ("jump-diffusion", {"steps": 4})], ids=["jump", "jump-diffusion"]
 )
-def test_frames_a_second_in_a_dream(benchmark, capsys, codec, start, name, settings):
+def test_frames_a_second_in_a_dream(benchmark, capsys, quick, start, name, settings):
     """Each step: predict, decode, encode as JPEG; without the true world beside it."""
     episode, frames = start
-    dream = hands_on.Dream(model(name, codec), codec, frames, episode.world.start.ego, 0.5, **settings)
+    dream = hands_on.Dream(quick[name], quick.codec, frames, episode.world.start.ego, 0.5, **settings)
     widget = DriveView({name: dream})
     benchmark.pedantic(lambda: widget.answer({"kind": "step", "action": [0.1, 0.0]}), rounds=MOVES, warmup_rounds=3)
     report(
@@ -97,8 +90,8 @@ def test_frames_a_second_in_a_dream(benchmark, capsys, codec, start, name, setti
     )
 
 
-def test_what_twenty_widgets_weigh(benchmark, capsys, codec, start):
-    widget = scrubber(codec, start[1])
+def test_what_twenty_widgets_weigh(benchmark, capsys, quick, start):
+    widget = scrubber(quick, start[1])
     fragment = benchmark.pedantic(widget.static_html, rounds=1)
     state = len(fragment) - len(fragment.split("<!--/asset-->")[0])
     weight = (19 * state + len(fragment)) / 1e6
@@ -106,13 +99,13 @@ def test_what_twenty_widgets_weigh(benchmark, capsys, codec, start):
     assert weight <= 15
 
 
-def test_first_picture_of_a_page(benchmark, capsys, codec, start, tmp_path):
+def test_first_picture_of_a_page(benchmark, capsys, quick, start, tmp_path):
     path = os.environ.get("WAMLAB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if not path:
         pytest.skip("no Chromium: install Debian's `chromium`, or name another one in WAMLAB_CHROMIUM")
     from playwright.sync_api import sync_playwright
 
-    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{scrubber(codec, start[1]).static_html()}")
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{scrubber(quick, start[1]).static_html()}")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         page = chromium.new_context(offline=True).new_page()
@@ -120,6 +113,7 @@ def test_first_picture_of_a_page(benchmark, capsys, codec, start, tmp_path):
         page.wait_for_selector('.wrp[data-state="ready"]')
         page.wait_for_timeout(1000)
         page.evaluate(_WATCH)
+        page.locator(".wrp-held").first.scroll_into_view_if_needed()
         box = page.locator(".wrp-held").first.bounding_box()
         y = box["y"] + box["height"] / 2
 

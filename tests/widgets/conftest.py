@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from notebook_files import write
 
-_PATIENCE_S = 120
+_PATIENCE_S = 40
 
 
 class Lab:

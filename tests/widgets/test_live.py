@@ -62,6 +62,9 @@ def test_turning_the_wheel_bends_the_future_through_the_kernel(lab):
     page.wait_for_selector('.wrp-scrubber[data-state="ready"]')
     assert pixels(page, canvas) != straight
     page.wait_for_function("document.querySelector('figure:nth-child(2) .wrp-value').textContent.startsWith('RMSE')")
+    page.focus(".wrp-editor:nth-child(2) .wrp-handle")
+    page.keyboard.press("ArrowUp")
+    page.wait_for_selector('.wrp-editor:nth-child(2) .wrp-handle:not([aria-valuenow="0"])')
     angle = page.eval_on_selector(".wrp-held", "slider => Number(slider.value)")
     lab.run(page, 1)
     page.get_by_text(f"seen by Python: [[{angle:g}").wait_for()

@@ -17,12 +17,13 @@ const svg = (tag, attributes, ...children) => {
   node.append(...children);
   return node;
 };
-/** The element that holds a widget: named, and with its keys kept from the shortcuts of JupyterLab, which takes arrows and space else. */
+/** The element that holds a widget: named, and with its keys kept from the shortcuts of JupyterLab, which takes the arrows else. Those it
+ *  matches from the element in focus upwards, and stops at this attribute: on the holder alone it comes too late for what is inside. */
 function holder(host, className, label, tabIndex = -1) {
   const root = host.appendChild(el("div", { className: `wrp ${className}`.trim(), tabIndex }));
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", label);
-  root.setAttribute("data-lm-suppress-shortcuts", "true");
+  root.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
   return root;
 }
 const finite = (values) => values.filter((v) => v !== null && v !== undefined);
