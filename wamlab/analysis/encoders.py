@@ -10,6 +10,7 @@ import pandas as pd
 from torch import Tensor
 
 from wamlab import statistics
+from wamlab.analysis.side_by_side import side_by_side
 from wamlab.errors import InvalidParameter
 from wamlab.probing import BASELINES, PROBES, TARGETS, Probe, bucket_table, collect, scene_rmse
 from wamlab.types import Finding, Scene
@@ -85,16 +86,19 @@ def probe_encoders(
     """
     if not embeddings:
         raise InvalidParameter("no embeddings of any encoder")
-    tables = []
-    for encoder, of_scene in embeddings.items():
+    first = next(iter(embeddings))
+
+    def of_one(encoder: str) -> pd.DataFrame:
+        of_scene, tables = embeddings[encoder], []
         train, validation, test = (collect(splits[split], of_scene, every, run) for split in ("train", "val", "test"))
-        fits = [(encoder, probes)] if tables else [(NO_ENCODER, BASELINES), (encoder, probes)]
-        for label, family in fits:
+        for label, family in ((NO_ENCODER, BASELINES if encoder == first else {}), (encoder, probes)):
             for name, fit in family.items():
                 probe = fit(train, validation)
                 found = scene_rmse(probe.predict(test), test, probe.seeds, "published", encoder=label, probe=name)
                 tables.append(found)
-    return pd.concat(tables, ignore_index=True)
+        return pd.concat(tables, ignore_index=True)
+
+    return pd.concat(side_by_side(of_one, embeddings), ignore_index=True)
 
 
 def analyse(
