@@ -107,14 +107,14 @@ def study(
     changed = [store for of_one in spoilt.values() for store in of_one.values()]
     _fill([*stores.values(), motion], changed, splits, progress)
     embeddings = {name: _read(store, splits.all) for name, store in stores.items()}
+    fitted = side_by_side(lambda name: _fit(splits, embeddings[name], recipe), studied)
+    probes = dict(zip(studied, fitted, strict=True))
     shifts = shift_errors(_read(motion, splits.all), splits.parts, **taken)
-    errors = pd.concat([probe_encoders(embeddings, splits.parts, **taken), shifts], ignore_index=True)
+    errors = pd.concat([probe_encoders(embeddings, splits.parts, fitted=probes, **taken), shifts], ignore_index=True)
     on = f"{dataset} data, {preset} preset"
     attributes = {scene.name: scene.attributes for scene in splits.test}
     probed = analyse(errors, attributes, on, seed)
 
-    fitted = side_by_side(lambda name: _fit(splits, embeddings[name], recipe), studied)
-    probes = dict(zip(studied, fitted, strict=True))
     perturbed = perturbed_errors(spoilt, probes, splits.test, recipe)
     temporal, order = temporal_ablation(perturbed, errors, rng)
     told = explained(errors, rng)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -72,6 +73,7 @@ def probe_encoders(
     probes: Mapping[str, Callable[..., Probe]] = PROBES,
     every: int = 1,
     run: int = 1,
+    fitted: Mapping[str, Probe] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Errors of every probe on every encoder, and of the baselines: scene, encoder, probe, seed, target, rmse on the test scenes.
 
@@ -81,6 +83,7 @@ def probe_encoders(
         embeddings: encoder -> scene name -> (T, D), one a frame, of the scenes of all splits.
         splits: `train`, `val` and `test` scenes.
         every, run: the embeddings are of the frames of `every_nth` alone.
+        fitted: encoder -> the paper's probe, where it has been fitted to the training scenes already.
 
     Raises what `collect` and the probes raise, and `InvalidParameter` without encoders.
     """
@@ -93,7 +96,8 @@ def probe_encoders(
         train, validation, test = (collect(splits[split], of_scene, every, run) for split in ("train", "val", "test"))
         for label, family in ((NO_ENCODER, BASELINES if encoder == first else {}), (encoder, probes)):
             for name, fit in family.items():
-                probe = fit(train, validation)
+                known = fitted.get(label) if name == PAPER_PROBE else None
+                probe = known or fit(train, validation)
                 found = scene_rmse(probe.predict(test), test, probe.seeds, "published", encoder=label, probe=name)
                 tables.append(found)
         return pd.concat(tables, ignore_index=True)
