@@ -6,7 +6,7 @@ import torch
 from wamlab.analysis import encoders
 from wamlab.analysis.explained import explained, learning
 from wamlab.errors import InvalidParameter
-from wamlab.probing import TARGETS, Labelled, MlpConfig, fit_linear, fit_mlp, scene_rmse
+from wamlab.probing import TARGETS, Labelled, MlpConfig, collect, fit_linear, fit_mlp, scene_rmse
 from wamlab.types import Scene
 
 LOOKS = ({"time": "day", "weather": "clear"}, {"time": "night", "weather": "rain"})
@@ -108,6 +108,22 @@ def test_what_was_not_probed_is_not_claimed(study):
     found = encoders.analyse(two, attributes, "made-up data")
     assert [f.claim.split(" tells")[0] for f in found.findings] == ["Pretraining"]
     assert "mean action" not in found.answer
+
+
+def test_a_probe_that_is_fitted_already_is_not_fitted_again(splits):
+    """It alone, and not another family's of the same encoder."""
+    of_scene = {s.name: torch.from_numpy(s.actions[:, :2]) for part in splits.values() for s in part}
+    embeddings = {"vq/embedded": of_scene, "vq/random": of_scene}
+    asked, fitted = [], fit_linear(collect(splits["train"], of_scene))
+
+    def fit(family):
+        return lambda train, validation: asked.append(family) or fit_linear(train)
+
+    probes = {family: fit(family) for family in ("mlp", "linear")}
+    found = encoders.probe_encoders(embeddings, splits, probes, fitted={"vq/embedded": fitted})
+    assert sorted(asked) == ["linear", "linear", "mlp"]
+    rows = found[found.probe.isin(probes)]
+    assert (rows.groupby(["target", "scene"]).rmse.nunique() == 1).all(), "all four are of the same data"
 
 
 def test_no_encoders_are_refused(splits):

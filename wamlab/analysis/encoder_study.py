@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ from wamlab.analysis.encoders import (
 from wamlab.analysis.explained import explained, learning
 from wamlab.analysis.image_shift import ImageShift, shift_errors
 from wamlab.analysis.readout import Readout, dense_readout
+from wamlab.analysis.side_by_side import AT_ONCE, side_by_side
 from wamlab.analysis.throughput import throughput
 from wamlab.config import override
 from wamlab.data.embeddings import EmbeddingStore
@@ -105,13 +107,14 @@ def study(
     changed = [store for of_one in spoilt.values() for store in of_one.values()]
     _fill([*stores.values(), motion], changed, splits, progress)
     embeddings = {name: _read(store, splits.all) for name, store in stores.items()}
+    fitted = side_by_side(lambda name: _fit(splits, embeddings[name], recipe), studied)
+    probes = dict(zip(studied, fitted, strict=True))
     shifts = shift_errors(_read(motion, splits.all), splits.parts, **taken)
-    errors = pd.concat([probe_encoders(embeddings, splits.parts, **taken), shifts], ignore_index=True)
+    errors = pd.concat([probe_encoders(embeddings, splits.parts, fitted=probes, **taken), shifts], ignore_index=True)
     on = f"{dataset} data, {preset} preset"
     attributes = {scene.name: scene.attributes for scene in splits.test}
     probed = analyse(errors, attributes, on, seed)
 
-    probes = {name: _fit(splits, embeddings[name], recipe) for name in studied}
     perturbed = perturbed_errors(spoilt, probes, splits.test, recipe)
     temporal, order = temporal_ablation(perturbed, errors, rng)
     told = explained(errors, rng)
@@ -134,7 +137,7 @@ def study(
         left_out,
         (*probed.findings, *(replace(finding, measured_on=measured_on) for finding in order)),
         probed.answer + _missed(left_out),
-        probed.metrics | metrics | {f"frames_per_s/{row.encoder}": row.frames_per_s for row in cost.itertuples()},
+        probed.metrics | metrics,
     )
 
 
@@ -271,9 +274,13 @@ def _fill(
 ) -> None:
     """Scene by scene, so that a frame is decoded once for all encoders of one resolution: `spoilt` of the test scenes."""
     test = {scene.name for scene in splits.test}
-    for scene in tqdm(splits.all, desc="embeddings", unit="scene", disable=not progress):
+
+    def fill(scene: Scene) -> None:
         for store in sorted([*stores, *(spoilt if scene.name in test else ())], key=lambda store: store.resolution):
             store.fill([scene], progress=False)
+
+    filled = side_by_side(fill, splits.all, 1 if torch.cuda.is_available() else AT_ONCE)
+    deque(tqdm(filled, total=len(splits.all), desc="embeddings", unit="scene", disable=not progress), maxlen=0)
 
 
 def _read(store: EmbeddingStore, scenes: Sequence[Scene]) -> dict[str, torch.Tensor]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from wamlab import statistics
+from wamlab.analysis.side_by_side import side_by_side
 from wamlab.errors import InvalidParameter
 from wamlab.probing import BASELINES, PROBES, TARGETS, Probe, bucket_table, collect, scene_rmse
 from wamlab.types import Finding, Scene
@@ -71,6 +73,7 @@ def probe_encoders(
     probes: Mapping[str, Callable[..., Probe]] = PROBES,
     every: int = 1,
     run: int = 1,
+    fitted: Mapping[str, Probe] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Errors of every probe on every encoder, and of the baselines: scene, encoder, probe, seed, target, rmse on the test scenes.
 
@@ -80,21 +83,26 @@ def probe_encoders(
         embeddings: encoder -> scene name -> (T, D), one a frame, of the scenes of all splits.
         splits: `train`, `val` and `test` scenes.
         every, run: the embeddings are of the frames of `every_nth` alone.
+        fitted: encoder -> the paper's probe, where it has been fitted to the training scenes already.
 
     Raises what `collect` and the probes raise, and `InvalidParameter` without encoders.
     """
     if not embeddings:
         raise InvalidParameter("no embeddings of any encoder")
-    tables = []
-    for encoder, of_scene in embeddings.items():
+    first = next(iter(embeddings))
+
+    def of_one(encoder: str) -> pd.DataFrame:
+        of_scene, tables = embeddings[encoder], []
         train, validation, test = (collect(splits[split], of_scene, every, run) for split in ("train", "val", "test"))
-        fits = [(encoder, probes)] if tables else [(NO_ENCODER, BASELINES), (encoder, probes)]
-        for label, family in fits:
+        for label, family in ((NO_ENCODER, BASELINES if encoder == first else {}), (encoder, probes)):
             for name, fit in family.items():
-                probe = fit(train, validation)
+                known = fitted.get(label) if name == PAPER_PROBE else None
+                probe = known or fit(train, validation)
                 found = scene_rmse(probe.predict(test), test, probe.seeds, "published", encoder=label, probe=name)
                 tables.append(found)
-    return pd.concat(tables, ignore_index=True)
+        return pd.concat(tables, ignore_index=True)
+
+    return pd.concat(side_by_side(of_one, embeddings), ignore_index=True)
 
 
 def analyse(

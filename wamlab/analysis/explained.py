@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from wamlab import statistics
 from wamlab.analysis.encoders import NO_ENCODER, PAPER_PROBE
+from wamlab.analysis.side_by_side import side_by_side
 from wamlab.probing import BASELINES, TARGETS, collect, fit_mlp, scene_rmse
 from wamlab.types import Scene
 
@@ -56,18 +58,25 @@ def learning(
     `explained` for all drives, of which the rows of these encoders are added.
     """
     train, test = splits["train"], splits["test"]
-    last = whole[whole.encoder.isin(list(embeddings)) & (whole.probe == PAPER_PROBE)].assign(drives=len(train))
-    tables = []
-    for share in shares:
-        count = max(1, round(share * len(train)))
+    counts = [max(1, round(share * len(train))) for share in shares]
+
+    def errors(asked: tuple[int, str]) -> pd.DataFrame:
+        """Of the paper's probe that learned from so many drives, and of the mean action of all."""
+        count, name = asked
         some = [train[i] for i in np.linspace(0, len(train) - 1, count).round().astype(int)]
-        errors = []
-        for name, of_scene in embeddings.items():
-            data, all_data = collect(test, of_scene, every, run), collect(train, of_scene, every, run)
-            probe, blind = fit_mlp(collect(some, of_scene, every, run)), BASELINES[MEAN](all_data)
-            for encoder, label, fitted in ((name, PAPER_PROBE, probe), (NO_ENCODER, MEAN, blind)):
-                labels = {"encoder": encoder, "probe": label}
-                errors.append(scene_rmse(fitted.predict(data), data, fitted.seeds, "published", **labels))
-        found = explained(pd.concat(errors, ignore_index=True), rng)
-        tables.append(found[found.encoder != NO_ENCODER].assign(drives=count))
+        part, every_drive, data = (collect(scenes, embeddings[name], every, run) for scenes in (some, train, test))
+        return pd.concat(
+            scene_rmse(fitted.predict(data), data, fitted.seeds, "published", encoder=encoder, probe=label)
+            for encoder, label, fitted in (
+                (name, PAPER_PROBE, fit_mlp(part)),
+                (NO_ENCODER, MEAN, BASELINES[MEAN](every_drive)),
+            )
+        )
+
+    found = list(side_by_side(errors, product(counts, embeddings)))
+    tables = []
+    for i, count in enumerate(counts):
+        told = explained(pd.concat(found[i * len(embeddings) : (i + 1) * len(embeddings)], ignore_index=True), rng)
+        tables.append(told[told.encoder != NO_ENCODER].assign(drives=count))
+    last = whole[whole.encoder.isin(list(embeddings)) & (whole.probe == PAPER_PROBE)].assign(drives=len(train))
     return pd.concat([*tables, last], ignore_index=True)[["target", "encoder", "drives", "mean", "low", "high", "n"]]

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wamlab.analysis.side_by_side import AT_ONCE, side_by_side
 from wamlab.data.embeddings import EmbeddingStore
 from wamlab.data.frames import load_frames
 from wamlab.data.labels import load_semantic
@@ -55,14 +56,18 @@ def dense_readout(
     names = [scene.name for scene in test]
     predicted = {NO_ENCODER: F.one_hot(known.long(), NUM_CLASSES).sum(0).argmax(-1).expand_as(asked)}
     rows = [_row(NO_ENCODER, predicted[NO_ENCODER], asked, names, seed)]
-    for name, store in stores.items():
-        encoder = store.codec
+
+    def told(store: EmbeddingStore) -> tuple[Tensor, Tensor]:
         remembered, seen = (_features(store, scenes, frame) for scenes in (train, test))
         generator = torch.Generator().manual_seed(seed)
-        memory = build_memory(remembered, encoder.visible(known), NUM_CLASSES, generator)
-        truth = encoder.visible(asked)
-        predicted[name] = read_out(memory, seen, tuple(truth.shape[-2:]), k=min(30, len(memory.keys)))
-        rows.append(_row(name, predicted[name], truth, names, seed))
+        memory = build_memory(remembered, store.codec.visible(known), NUM_CLASSES, generator)
+        truth = store.codec.visible(asked)
+        return read_out(memory, seen, tuple(truth.shape[-2:]), k=min(30, len(memory.keys))), truth
+
+    at_once = 1 if torch.cuda.is_available() else AT_ONCE
+    for name, (maps, truth) in zip(stores, side_by_side(told, stores.values(), at_once), strict=True):
+        predicted[name] = maps
+        rows.append(_row(name, maps, truth, names, seed))
     frames = torch.cat([load_frames(scene, [frame(scene)], resolution) for scene in test[:num_kept]])
     kept = {name: _whole(maps[:num_kept], resolution) for name, maps in predicted.items()}
     return Readout(pd.DataFrame(rows), frames, asked[:num_kept], kept)

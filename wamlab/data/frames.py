@@ -38,7 +38,7 @@ def load_frames(scene: Scene, indices: Sequence[int], resolution: int) -> torch.
 def remembering(num_kept: int = 8) -> Callable[[Scene, Sequence[int], int], torch.Tensor]:
     """A `load_frames` that keeps what it read last and gives that again: several encoders then see a scene for one decoding.
 
-    What it gives is shared, so not to be written to. Files that change meanwhile are not read again.
+    What it gives is shared, so not to be written to; several threads may ask. Files that change meanwhile are not read again.
     """
     kept: OrderedDict[tuple, torch.Tensor] = OrderedDict()
 
@@ -47,12 +47,13 @@ def remembering(num_kept: int = 8) -> Callable[[Scene, Sequence[int], int], torc
         video = scene.video_path is not None
         frames = scene.video_frames[list(indices)].tolist() if video else [scene.image_paths[i] for i in indices]
         key = (scene.video_path, tuple(frames), resolution)
-        if key not in kept:
-            kept[key] = load_frames(scene, indices, resolution)
-        kept.move_to_end(key)
+        found = kept.pop(key, None)
+        if found is None:
+            found = load_frames(scene, indices, resolution)
+        kept[key] = found
         while len(kept) > num_kept:
             kept.popitem(last=False)
-        return kept[key]
+        return found
 
     return load
 

@@ -127,7 +127,7 @@ class LatentStore:
         """What else decides the content."""
         return ()
 
-    def _load(self, name: str) -> Tensor | None:
+    def _load(self, name: str, warn: bool = True) -> Tensor | None:
         """The checked latents, or None where there are none to be trusted."""
         if name not in self._open:
             try:
@@ -135,7 +135,8 @@ class LatentStore:
             except FileNotFoundError:
                 return None
             except (SafetensorError, ValueError, OSError) as error:
-                warnings.warn(f"damaged {self.noun} {self.path(name)} ({error}): encoding them again", stacklevel=3)
+                if warn:
+                    warnings.warn(f"damaged {self.noun} {self.path(name)} ({error}): encoding them again", stacklevel=3)
                 return None
         return self._open[name]
 
@@ -143,9 +144,7 @@ class LatentStore:
         """Encode a scene unless it is there by now; False if another process holds its lock."""
         try:
             with FileLock(self.folder / ".locks" / f"{scene.name}.lock", timeout=timeout):
-                with warnings.catch_warnings(action="ignore"):
-                    there = self._load(scene.name) is not None
-                if not there:
+                if self._load(scene.name, warn=False) is None:
                     _write_shard(self.path(scene.name), self._encode(scene), {"scene": scene.name, "key": self.key})
                 bar.update()
                 return True
