@@ -251,5 +251,5 @@ def test_a_lost_pointer_is_no_loss(tmp_path):
 def test_bad_settings_are_refused():
     with pytest.raises(UnknownName, match="'cosin'; known: constant, cosine"):
         TrainConfig(schedule="cosin")
-    with pytest.raises(InvalidParameter, match="batch_size must be at least 1"):
+    with pytest.raises(InvalidParameter, match="batch_size must be finite and at least 1, not 0"):
         TrainConfig(batch_size=0)

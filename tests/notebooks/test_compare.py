@@ -1,7 +1,7 @@
 import nbformat
 import pytest
 from notebook_files import display, executed
-from test_index import HOSTILE, finding, make_run
+from test_report_index import HOSTILE, finding, make_run
 
 from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.notebooks.compare import compare, find_run

@@ -24,8 +24,9 @@ NAMED = 'dataset = ""  # which drives\npreset = "quick"  # how much\nseed = 0  #
 
 
 def command(project: Path, *arguments: str, before: str = "pass") -> subprocess.Popen:
-    """`wamlab …` in a process of its own, in a project."""
-    code = f"import sys; from wamlab.cli import main; {before}; sys.argv[1:] = {list(arguments)!r}; main()"
+    """`wamlab …` in a process of its own, in a project; it hears an interrupt even where the tests run in the background."""
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"import sys; {hear}; from wamlab.cli import main; {before}; sys.argv[1:] = {list(arguments)!r}; main()"
     return subprocess.Popen([sys.executable, "-c", code], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

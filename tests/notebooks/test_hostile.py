@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from notebook_files import display, executed, mime, write
-from test_index import finding, make_run
+from test_report_index import finding, make_run
 
 from wamlab import runs
 from wamlab.notebooks.compare import compare
