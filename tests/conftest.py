@@ -89,6 +89,12 @@ class Visit:
     def pixels(self, selector: str) -> str:
         return self.page.eval_on_selector(selector, "canvas => canvas.toDataURL()")
 
+    def wait_for_other_pixels(self, selector: str, before: str) -> None:
+        """Wait until a canvas no longer shows `before`."""
+        self.page.wait_for_function(
+            "([selector, before]) => document.querySelector(selector).toDataURL() !== before", arg=[selector, before]
+        )
+
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Any]:
