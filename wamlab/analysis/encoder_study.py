@@ -235,11 +235,13 @@ def temporal_ablation(
     if not {CLIP, CLIP_SHUFFLED} <= set(wide):
         return table, ()
     found = statistics.bootstrap_mean((wide[CLIP_SHUFFLED] - wide[CLIP]).to_numpy(), rng)
-    finding = Finding(
+    finding = statistics.finding(
         "Shuffling the frames of a clip adds to the steering error: their order counts (difference in error)",
         "not measured; it gives motion between frames as the reason",
-        float(found.mean), (float(found.low), float(found.high)), UNIT, statistics.verdict(found), "",
-    )  # fmt: skip
+        found,
+        "",
+        unit=UNIT,
+    )
     return table, (finding,)
 
 

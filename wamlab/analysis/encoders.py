@@ -144,8 +144,7 @@ def _findings(errors: pd.DataFrame, rng: np.random.Generator, measured_on: str) 
 
     def compare(claim: str, paper: str, a: pd.Series, b: pd.Series, sign: float) -> Finding:
         found = statistics.bootstrap_mean((a - b).to_numpy(), rng)
-        interval = (float(found.low), float(found.high))
-        return Finding(claim, paper, float(found.mean), interval, UNIT, statistics.verdict(found, sign), measured_on)
+        return statistics.finding(claim, paper, found, measured_on, sign, unit=UNIT)
 
     made = []
     named = {base(name): name for name in reversed(means.index) if not untrained(name)}

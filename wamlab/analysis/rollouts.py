@@ -236,15 +236,7 @@ def _findings(per_frame: pd.DataFrame, rng: np.random.Generator, measured_on: st
             return None
         wide = statistics.by_scene(per_frame, metric, ["model"])
         found = statistics.bootstrap_mean((wide[a] - wide[b]).to_numpy(), rng)
-        return Finding(
-            claim,
-            paper,
-            float(found.mean),
-            (float(found.low), float(found.high)),
-            "",
-            statistics.verdict(found, sign),
-            measured_on,
-        )
+        return statistics.finding(claim, paper, found, measured_on, sign)
 
     made = [
         compare(
