@@ -200,6 +200,17 @@ def compare(
 
 
 @app.command()
+def docs(
+    out: Annotated[Path | None, typer.Option(help="Which folder to write to [default: docs/ in reports/].")] = None,
+) -> None:
+    """Write the documentation as pages: tutorial, how-tos, commands and reference."""
+    from wamlab.notebooks.console import short
+    from wamlab.notebooks.docs import write_docs
+
+    print(short(write_docs(out)))
+
+
+@app.command()
 def doctor() -> None:
     """Say what is here, and what each missing thing would enable."""
     from wamlab.doctor import describe

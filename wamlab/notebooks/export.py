@@ -6,7 +6,7 @@ import dataclasses
 import html
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -90,6 +90,8 @@ class OfflineExporter(Exporter):
             plots=reader.plots,
             run=run,
             index=resources.get("index", ""),
+            kicker=resources.get("kicker", f"Notebook {name.replace('_', ' ')}"),
+            links=resources.get("links", ()),
             plotly=offline.plotly_gzip() if reader.plots else "",
             figures=[Markup(offline.script_json(p["figure"])) for p in reader.plots],
         )
@@ -118,11 +120,26 @@ def export(notebook: Path, target: Path, run: runs.RunFolder | None = None, inde
 
 
 def write_page(
-    nb: Any, target: Path, name: str, about: Mapping[str, Any] | None = None, index: str = "", folder: str = ""
+    nb: Any,
+    target: Path,
+    name: str,
+    about: Mapping[str, Any] | None = None,
+    index: str = "",
+    folder: str = "",
+    kicker: str | None = None,
+    links: Sequence[tuple[str, str, bool]] = (),
 ) -> Page:
-    """Write the page of a notebook in memory; `about` it: config, environment and status, as in a run folder."""
+    """Write the page of a notebook in memory.
+
+    Args:
+        about: config, environment and status, as in a run folder.
+        index: as in `export`; folder: where the pictures lie that its text shows.
+        kicker: the line above the title, by default the notebook's name; '' for none.
+        links: to other pages, at the top: what they are called, their address, and whether it is this one.
+    """
     about = about or {}
-    resources = {"metadata": {"name": name, "path": folder}, "run": about, "index": index}
+    resources = {"metadata": {"name": name, "path": folder}, "run": about, "index": index, "links": links}
+    resources |= {} if kicker is None else {"kicker": kicker}
     text, resources = OfflineExporter().from_notebook_node(nb, resources)
     write_file(target, text)
     return Page(target, **resources["page"], status=about.get("status", {}), config=about.get("config", {}))

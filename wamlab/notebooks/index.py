@@ -85,6 +85,7 @@ def write_index(pages: Sequence[Page], target: Path, history: Iterable[runs.RunF
             filters={name: sorted({v for e in listed for v in e.facets.get(name, ())}) for name in FILTERS},
             failed=sum(p.status.get("status") != runs.COMPLETED for p in pages),
             written=runs.now(),
+            docs="docs/index.html" if (target.parent / "docs" / "index.html").is_file() else "",
         )
     )
     offline.require_offline(text, target.name)

@@ -13,6 +13,7 @@ from wamlab.errors import UnknownName, WamlabError
 from wamlab.notebooks import parameters
 from wamlab.notebooks.browser import print_pdf, require_browser
 from wamlab.notebooks.console import Console, short
+from wamlab.notebooks.docs import write_docs
 from wamlab.notebooks.execute import Outcome
 from wamlab.notebooks.export import Page, export
 from wamlab.notebooks.index import write_index
@@ -41,7 +42,7 @@ def run_notebooks(
 def report_all(
     shared: Mapping[str, Any], settings: Settings | None = None, workers: int = 2, pdf: bool = False
 ) -> bool:
-    """Run the notebooks that changed, export every page into reports/ and write its index; False if any notebook failed.
+    """Run the notebooks that changed, export every page and the documentation into reports/, write its index; False if any notebook failed.
 
     Raises what `prepare` raises, and `BrowserMissing` where PDFs are wanted, before anything runs.
     """
@@ -64,6 +65,8 @@ def report_all(
             print_pdf(page.path)
 
     outcomes = run_jobs(jobs, settings, workers, console.progress, ended)
+    if (project_root() / "docs").is_dir():
+        write_docs()
     listed = [pages[path] for path in notebooks if pages[path]]
     index = write_index(listed, reports_dir() / "index.html", runs.every())
     print(f"{len(listed)} pages: {short(index)}")

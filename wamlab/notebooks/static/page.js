@@ -91,6 +91,24 @@
     document.getElementById("nothing").hidden = shown > 0;
   });
 
+  // The reference: show the names that have every word, in themselves or in what is said of them.
+  const find = document.getElementById("find");
+  find?.addEventListener("input", () => {
+    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const module of document.querySelectorAll(".module")) {
+      let any = false;
+      for (const entry of module.querySelectorAll(":scope > article")) {
+        const text = `${entry.id} ${entry.textContent}`.toLowerCase();
+        entry.hidden = !words.every((word) => text.includes(word));
+        any ||= !entry.hidden;
+        shown += !entry.hidden;
+      }
+      module.hidden = words.length > 0 && !any;
+    }
+    document.getElementById("found").textContent = words.length ? `${shown} name${shown === 1 ? "" : "s"}` : "";
+  });
+
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
   addEventListener("beforeprint", () => recolour("light"));
   addEventListener("afterprint", () => recolour(theme()));
