@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,13 @@ PAGES = {
     "commands": ("Commands", ""),
     "reference": ("Reference", ""),
 }
-_PACKAGES = ("wamlab", "widgets/wamlab_widgets")
+_PACKAGES = ("wamlab", "wamlab_widgets")
 _LINK = re.compile(r"\]\(([^)\s#:]+\.md)\)")
+
+
+def has_docs(root: Path) -> bool:
+    """Whether a folder has all the texts: it is that of wamlab's source."""
+    return all((root / text).is_file() for _, text in PAGES.values() if text)
 
 
 def write_docs(target: Path | None = None) -> Path:
@@ -37,10 +43,10 @@ def write_docs(target: Path | None = None) -> Path:
     Raises `UnknownName` where the working directory is not in the project, or where a text links to a file that has no page.
     """
     root, target = project_root(), target or reports_dir() / "docs"
-    if not (root / "docs").is_dir():
-        raise UnknownName("project folder", Path.cwd().name, ["a folder with pyproject.toml, notebooks/ and docs/"])
+    if not has_docs(root):
+        raise UnknownName("project folder", Path.cwd().name, ["that of wamlab's source, with README.md and docs/"])
     for name, (label, source) in PAGES.items():
-        nb = new_notebook(cells=list(_markdown(root, source)) if source else _GENERATED[name](root))
+        nb = new_notebook(cells=list(_markdown(root, source)) if source else _GENERATED[name]())
         links = [(text, f"{page}.html", page == name) for page, (text, _) in PAGES.items()]
         folder = str((root / source).parent) if source else ""
         kicker = "Documentation" if name != "index" else ""
@@ -49,7 +55,7 @@ def write_docs(target: Path | None = None) -> Path:
 
 
 def _markdown(root: Path, source: str) -> Iterator[Any]:
-    """A text as cells, one a section: the first has the title and the lead."""
+    """A text as cells: the title with the first paragraph, which is the lead, and then a cell a section."""
     pages = {(root / text).resolve(): f"{page}.html" for page, (_, text) in PAGES.items() if text}
 
     def linked(match: re.Match[str]) -> str:
@@ -59,11 +65,13 @@ def _markdown(root: Path, source: str) -> Iterator[Any]:
         return f"]({pages[path]})"
 
     text = _LINK.sub(linked, (root / source).read_text("utf-8"))
-    for section in re.split(r"^(?=## )", text, flags=re.M):
-        yield new_markdown_cell(section)
+    title, lead, rest = text.split("\n\n", 2)
+    for section in (f"{title}\n\n{lead}", *re.split(r"^(?=## )", rest, flags=re.M)):
+        if section.strip():
+            yield new_markdown_cell(section)
 
 
-def _commands(root: Path) -> list[Any]:
+def _commands() -> list[Any]:
     """Every command with its arguments and options, from the command line itself."""
     import typer
 
@@ -84,7 +92,9 @@ def _command(path: str, command: Any) -> Iterator[str]:
         return
     context = command.make_context(path, [], resilient_parsing=True)
     records = filter(None, (p.get_help_record(context) for p in command.get_params(context) if p.name != "help"))
-    rows = "".join(f"<div><dt><code>{html.escape(n)}</code></dt><dd>{html.escape(said)}</dd></div>" for n, said in records)
+    rows = "".join(
+        f"<div><dt><code>{html.escape(n)}</code></dt><dd>{html.escape(said)}</dd></div>" for n, said in records
+    )
     usage = html.escape(" ".join([path, *command.collect_usage_pieces(context)]))
     yield (
         f'<section class="module" id="{path.replace(" ", "-")}"><h2>{path}</h2><p>{html.escape(command.help or "")}</p>'
@@ -92,8 +102,9 @@ def _command(path: str, command: Any) -> Iterator[str]:
     )
 
 
-def _reference(root: Path) -> list[Any]:
-    found = [module for package in _PACKAGES for module in modules(root / package)]
+def _reference() -> list[Any]:
+    places = [place for name in _PACKAGES if (spec := find_spec(name)) for place in spec.submodule_search_locations or ()]
+    found = [module for place in places for module in modules(Path(place))]
     lead = "Every public name, with what its docstring says of shapes, units and errors."
     return [
         new_markdown_cell(f"# Reference\n\n{lead}"),

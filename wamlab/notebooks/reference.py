@@ -185,4 +185,6 @@ def _entry_html(entry: Entry, where: str) -> str:
     members = "".join(_entry_html(member, f"{where}.{entry.name}") for member in entry.members)
     signature = html.escape(entry.signature).replace(entry.name, f"<b>{entry.name}</b>", 1)
     full = f"{where}.{entry.name}"
-    return f'<article id="{full}"><code class="signature">{signature}</code>{docstring_html(entry.doc)}{members}</article>'
+    return (
+        f'<article id="{full}"><code class="signature">{signature}</code>{docstring_html(entry.doc)}{members}</article>'
+    )

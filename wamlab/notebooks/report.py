@@ -13,7 +13,7 @@ from wamlab.errors import UnknownName, WamlabError
 from wamlab.notebooks import parameters
 from wamlab.notebooks.browser import print_pdf, require_browser
 from wamlab.notebooks.console import Console, short
-from wamlab.notebooks.docs import write_docs
+from wamlab.notebooks.docs import has_docs, write_docs
 from wamlab.notebooks.execute import Outcome
 from wamlab.notebooks.export import Page, export
 from wamlab.notebooks.index import write_index
@@ -65,7 +65,7 @@ def report_all(
             print_pdf(page.path)
 
     outcomes = run_jobs(jobs, settings, workers, console.progress, ended)
-    if (project_root() / "docs").is_dir():
+    if has_docs(project_root()):
         write_docs()
     listed = [pages[path] for path in notebooks if pages[path]]
     index = write_index(listed, reports_dir() / "index.html", runs.every())
