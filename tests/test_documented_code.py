@@ -195,7 +195,9 @@ def test_nothing_is_left_out():
     assert any(not b.why for b in SHELL), "some shell runs"
 
 
-@pytest.mark.parametrize("line", ["wamlab run 99", "wamlab run 05 -p nome=1", "wamlab train nothing", "wamlab nonsense"])
+@pytest.mark.parametrize(
+    "line", ["wamlab run 99", "wamlab run 05 -p nome=1", "wamlab train nothing", "wamlab nonsense"]
+)
 def test_a_mistake_in_a_checked_line_is_found(here, monkeypatch, line):
     with pytest.raises(pytest.fail.Exception):
         check(line.split(), monkeypatch)

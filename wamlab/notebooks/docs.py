@@ -20,10 +20,10 @@ from wamlab.notebooks.reference import modules, reference_html
 PAGES = {
     "index": ("Overview", "README.md"),
     "tutorial": ("Tutorial", "docs/tutorial.md"),
-    "own_dataset": ("Your dataset", "docs/own_dataset.md"),
+    "own_dataset": ("Your data", "docs/own_dataset.md"),
     "own_model": ("Your model", "docs/own_model.md"),
     "own_metric": ("Your metric", "docs/own_metric.md"),
-    "remote_kernel": ("Remote kernels", "docs/remote_kernel.md"),
+    "remote_kernel": ("Kernels", "docs/remote_kernel.md"),
     "datasets": ("Datasets", "data/README.md"),
     "commands": ("Commands", ""),
     "reference": ("Reference", ""),
@@ -103,7 +103,9 @@ def _command(path: str, command: Any) -> Iterator[str]:
 
 
 def _reference() -> list[Any]:
-    places = [place for name in _PACKAGES if (spec := find_spec(name)) for place in spec.submodule_search_locations or ()]
+    places = [
+        place for name in _PACKAGES if (spec := find_spec(name)) for place in spec.submodule_search_locations or ()
+    ]
     found = [module for place in places for module in modules(Path(place))]
     lead = "Every public name, with what its docstring says of shapes, units and errors."
     return [

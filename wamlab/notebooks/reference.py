@@ -13,7 +13,7 @@ from pathlib import Path
 
 #: A longer value than this (characters) is left out of a constant's line.
 LONGEST_VALUE = 80
-_SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises):\s*\n?")
+_SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises):[ \t]*\n?")
 _ITEM = re.compile(r"([\w*`][\w ,./*`]*?): +(\S.*)")
 
 
