@@ -88,7 +88,7 @@ def small_data(tmp_path_factory):
 
 @pytest.fixture
 def here(project, small_data, monkeypatch):
-    """The working directory: a project with the notebooks, README and docs, the small dataset, and folders of its own for runs and pages."""
+    """The working directory: a project with the notebooks, README and docs; the small dataset; folders of its own for runs and pages."""
     shutil.copytree(ROOT / "notebooks", project / "notebooks", dirs_exist_ok=True)
     shutil.copytree(ROOT / "docs", project / "docs")
     for text in TEXTS:

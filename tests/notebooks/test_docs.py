@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from notebook_files import write
 
 from wamlab import cli
 from wamlab.errors import UnknownName
 from wamlab.notebooks.docs import PAGES, write_docs
 from wamlab.notebooks.index import write_index
 from wamlab.notebooks.reference import docstring_html, modules
+from wamlab.notebooks.report import report_all
 
 ROOT = Path(__file__).parents[2]
 #: Cheap to import, and with functions, classes, dataclasses, protocols and constants.
@@ -135,6 +137,20 @@ def test_private_names_stay_private(tmp_path):
     top, a = modules(package)
     assert [top.name, top.offers] == ["package", {"f": "package.a"}]
     assert [(e.signature, e.doc) for e in a.entries] == [("f(x: int=1) -> str", "F."), ("N = 3", "Why.")]
+
+
+def test_a_report_brings_the_documentation(project):
+    write(project / "notebooks" / "01_a.ipynb", "1")
+    assert report_all({})
+    index = project / "reports" / "index.html"
+    assert "docs/index.html" not in index.read_text(), "another project has none"
+    for _, text in PAGES.values():
+        if text:
+            (project / text).parent.mkdir(exist_ok=True)
+            (project / text).write_text("# T\n\nLead.\n\nText.\n")
+    assert report_all({})
+    assert "docs/index.html" in index.read_text()
+    assert (index.parent / "docs" / "index.html").is_file()
 
 
 def test_outside_of_the_project_it_says_so(project):
