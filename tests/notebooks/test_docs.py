@@ -26,7 +26,7 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        overview = write_docs(folder / "docs")
+        overview = write_docs(folder / "docs", "../index.html")
         write_index([], folder / "index.html")
     return overview.parent
 
@@ -56,6 +56,13 @@ def test_the_index_of_the_reports_links_to_it(pages, tmp_path):
     assert "docs/index.html" not in write_index([], tmp_path / "index.html").read_text()
 
 
+def test_alone_it_links_to_no_index(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert "../index.html" not in write_docs(tmp_path / "docs").read_text()
+    write_index([], tmp_path / "index.html")
+    assert 'href="../index.html"' in write_docs(tmp_path / "docs").read_text()
+
+
 def test_pictures_are_in_the_pages(pages):
     assert 'src="data:image/webp' in (pages / "tutorial.html").read_text()
     for page in pages.glob("*.html"):
@@ -74,7 +81,7 @@ def test_every_command_and_option_is_listed(pages):
 
 def test_the_same_sources_give_the_same_pages(pages, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    again = write_docs(tmp_path).parent
+    again = write_docs(tmp_path, "../index.html").parent
     assert all((again / page.name).read_bytes() == page.read_bytes() for page in pages.glob("*.html"))
 
 

@@ -37,20 +37,24 @@ def has_docs(root: Path) -> bool:
     return all((root / text).is_file() for _, text in PAGES.values() if text)
 
 
-def write_docs(target: Path | None = None) -> Path:
+def write_docs(target: Path | None = None, index: str | None = None) -> Path:
     """Write every page to a folder, by default `docs/` in the reports, and return that of the overview.
+
+    `index`: address of the reports' index, linked at the top; by default the one beside the folder, if it is there.
 
     Raises `UnknownName` where the working directory is not in the project, or where a text links to a file that has no page.
     """
     root, target = project_root(), target or reports_dir() / "docs"
     if not has_docs(root):
         raise UnknownName("project folder", Path.cwd().name, ["that of wamlab's source, with README.md and docs/"])
+    if index is None:
+        index = "../index.html" if (target.parent / "index.html").is_file() else ""
     for name, (label, source) in PAGES.items():
         nb = new_notebook(cells=list(_markdown(root, source)) if source else _GENERATED[name]())
         links = [(text, f"{page}.html", page == name) for page, (text, _) in PAGES.items()]
         folder = str((root / source).parent) if source else ""
         kicker = "Documentation" if name != "index" else ""
-        write_page(nb, target / f"{name}.html", label, None, "../index.html", folder, kicker, links)
+        write_page(nb, target / f"{name}.html", label, None, index, folder, kicker, links)
     return target / "index.html"
 
 

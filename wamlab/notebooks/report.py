@@ -66,7 +66,7 @@ def report_all(
 
     outcomes = run_jobs(jobs, settings, workers, console.progress, ended)
     if has_docs(project_root()):
-        write_docs()
+        write_docs(index="../index.html")
     listed = [pages[path] for path in notebooks if pages[path]]
     index = write_index(listed, reports_dir() / "index.html", runs.every())
     print(f"{len(listed)} pages: {short(index)}")
