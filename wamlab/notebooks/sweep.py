@@ -16,7 +16,7 @@ from wamlab.notebooks.execute import Outcome
 from wamlab.notebooks.export import export, write_page
 from wamlab.notebooks.job import Job, Settings, find_notebook, prepare
 from wamlab.notebooks.pool import run_jobs
-from wamlab.notebooks.show import number
+from wamlab.notebooks.show import number, parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def sweep(
     settings: Settings | None = None,
     workers: int = 1,
 ) -> bool:
-    """Run a notebook at every point of a grid, write `reports/sweep-….csv` and its page; False if any point failed.
+    """Run a notebook at every point of a grid, write its table and its page, `reports/sweep-….{csv,html}`; False if any point failed.
 
     Args:
         over: parameter -> the values it takes, as text.
@@ -62,6 +62,8 @@ def sweep(
     name = f"sweep-{path.stem}-{digest({k: list(v) for k, v in over.items()}, dict(given), length=8)}"
     table = tidy(ordered, list(over))
     csv = write_file(reports_dir() / f"{name}.csv", table.to_csv(index=False))
+    if (packed := parquet(table)) is not None:
+        write_file(csv.with_suffix(".parquet"), packed)
     page = _write(name, jobs[0], ordered, table, list(over))
     print(f"{len(ordered)} points: {short(csv)} and {short(page)}")
     return all(outcome.ok for outcome in ordered)
