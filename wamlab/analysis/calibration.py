@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wamlab.analysis.controllability import Candidate
+from wamlab.analysis.predicting import Candidate, predict
 from wamlab.data.latents import LatentStore
 from wamlab.data.windows import window_actions, window_starts
 from wamlab.errors import InvalidParameter, InvalidShape, TooFewSamples
@@ -109,12 +109,8 @@ def training_calibration(
     store.fill(list({scene.name: scene for scene, _ in chosen}.values()), progress=False)
     z = torch.stack([store.read(scene.name)[t - num_context + 1 : t + horizon + 1].float() for scene, t in chosen])
     actions = torch.as_tensor(np.stack([window_actions(scene, t, horizon, num_context) for scene, t in chosen]))
-    generator = torch.Generator().manual_seed(seed)
-    preds = [
-        candidate.model.rollout(c, a, generator, **candidate.settings).latents.float().cpu()
-        for c, a in zip(z[:, :num_context].split(batch), actions.split(batch), strict=True)
-    ]
-    return fit_calibration(torch.cat(preds), z[:, num_context:], TRAINING)
+    preds = predict(candidate, z[:, :num_context], actions, seed, batch)
+    return fit_calibration(preds, z[:, num_context:], TRAINING)
 
 
 def interpolate(regressed: Tensor, sampled: Tensor, alpha: float) -> Tensor:
@@ -143,8 +139,8 @@ def warm_starts(
     0 gives `start` back, 1 samples from noise alone; the noise is the same for all. The model's `rollout` must take `start` and `strength`.
     """
     return {
-        strength: model.rollout(
-            context, actions, torch.Generator().manual_seed(seed), start=start, strength=strength, **settings
-        ).latents.float().cpu()
+        strength: predict(
+            Candidate(model, settings | {"strength": strength}), context, actions, seed, len(context), start
+        )
         for strength in strengths
-    }  # fmt: skip
+    }

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from wamlab.analysis.predicting import Candidate, predict
 from wamlab.analysis.rollouts import TRUTH, decode
 from wamlab.analysis.steering import MIN_SPEED_MPS, presents, true_futures
 from wamlab.data.frames import squared
@@ -27,14 +28,6 @@ from wamlab.types import ACTIONS, Scene
 _STEERING, _SPEED = ACTIONS.index("steering_rad"), ACTIONS.index("speed_mps")
 #: Whose actions the model was given, in the column `actions`.
 OWN, OTHERS = "the drive's own", "another drive's"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model with the settings of its `rollout`, such as steps and guidance: one row of a comparison."""
-
-    model: Any
-    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -160,7 +153,7 @@ def steer(
     for angle in angles_rad:
         actions = driven.clone()
         actions[..., _STEERING] = float(angle)
-        seen.append(decode(codec, _roll_out(candidate, context, actions, seed, batch)[:, step - 1]))
+        seen.append(decode(codec, predict(candidate, context, actions, seed, batch)[:, step - 1]))
     return torch.stack(seen, 1)
 
 
@@ -187,7 +180,7 @@ def wrong_actions(
     tables = []
     for name, candidate in candidates.items():
         for whose, actions in ((OWN, own), (OTHERS, own.roll(1, 0))):
-            near = cosine_similarity(_roll_out(candidate, z[:, :num_context], actions, seed, batch), z[:, num_context:])
+            near = cosine_similarity(predict(candidate, z[:, :num_context], actions, seed, batch), z[:, num_context:])
             rows = {"scene": np.repeat([scene.name for scene, _ in asked], horizon), "cosine": near.flatten().numpy()}
             rows |= {"candidate": name, "actions": whose, "step": np.tile(np.arange(1, horizon + 1), len(asked))}
             tables.append(pd.DataFrame(rows))
@@ -199,16 +192,6 @@ def action_effect(table: pd.DataFrame, rng: np.random.Generator) -> dict[str, In
     wide = by_scene(table, "cosine", ["candidate", "actions"])
     names = table.candidate.drop_duplicates()
     return {name: bootstrap_mean((wide[name, OWN] - wide[name, OTHERS]).to_numpy(), rng) for name in names}
-
-
-def _roll_out(candidate: Candidate, context: Tensor, actions: Tensor, seed: int, batch: int) -> Tensor:
-    """(S, F, c, h, w) latents on the CPU."""
-    generator = torch.Generator().manual_seed(seed)
-    parts = [
-        candidate.model.rollout(c, a, generator, **candidate.settings).latents.float().cpu()
-        for c, a in zip(context.split(batch), actions.split(batch), strict=True)
-    ]
-    return torch.cat(parts)
 
 
 def _against(middle: Tensor, others: Tensor) -> np.ndarray:

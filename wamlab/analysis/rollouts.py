@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wamlab import render, statistics
+from wamlab.analysis.predicting import Candidate, predict
 from wamlab.config import override
 from wamlab.errors import InvalidParameter
 from wamlab.metrics import pixel
@@ -154,14 +155,7 @@ def roll_out(
         )
     z, a = torch.stack(latents), torch.stack(actions)
     context, truth = z[:, :num_context], z[:, num_context:]
-    predicted = {}
-    for name, model in models.items():
-        generator = torch.Generator().manual_seed(seed)
-        parts = [
-            model.rollout(c, b, generator, **sampling).latents.cpu()
-            for c, b in zip(context.split(batch), a.split(batch), strict=True)
-        ]
-        predicted[name] = torch.cat(parts).float()
+    predicted = {name: predict(Candidate(model, sampling), context, a, seed, batch) for name, model in models.items()}
     return Rollouts(tuple(names), tuple(notes), context[:, -1], truth, predicted, a, np.asarray(times, float))
 
 

@@ -131,7 +131,7 @@ class LatentStore:
         """The checked latents, or None where there are none to be trusted."""
         if name not in self._open:
             try:
-                self._open[name] = _read_shard(self.path(name), {"scene": name, "key": self.key})
+                self._open[name] = read_shard(self.path(name), {"scene": name, "key": self.key})
             except FileNotFoundError:
                 return None
             except (SafetensorError, ValueError, OSError) as error:
@@ -145,7 +145,7 @@ class LatentStore:
         try:
             with FileLock(self.folder / ".locks" / f"{scene.name}.lock", timeout=timeout):
                 if self._load(scene.name, warn=False) is None:
-                    _write_shard(self.path(scene.name), self._encode(scene), {"scene": scene.name, "key": self.key})
+                    write_shard(self.path(scene.name), self._encode(scene), {"scene": scene.name, "key": self.key})
                 bar.update()
                 return True
         except Timeout:
@@ -179,14 +179,14 @@ def _checksum(latents: Tensor) -> str:
     return hashlib.sha256(latents.contiguous().reshape(-1).view(torch.uint8).numpy()).hexdigest()
 
 
-def _write_shard(path: Path, latents: Tensor, metadata: dict[str, str]) -> None:
+def write_shard(path: Path, latents: Tensor, metadata: dict[str, str]) -> None:
     """Write aside, then rename. The name aside is the same for every process: the lock keeps them apart, and a killed one's is reused."""
     aside = path.with_suffix(".part")
     save_file({"latents": latents.contiguous()}, aside, metadata | {"sha256": _checksum(latents)})
     aside.replace(path)
 
 
-def _read_shard(path: Path, metadata: dict[str, str]) -> Tensor:
+def read_shard(path: Path, metadata: dict[str, str]) -> Tensor:
     """The memory-mapped latents.
 
     Raises:
