@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -35,6 +36,11 @@ def executed(path: Path, *cells: tuple[str, list[dict]]) -> Path:
         cell["id"] = f"cell-{i}"
     nbformat.write(new_notebook(cells=made), path)
     return path
+
+
+def without_times(page: str) -> str:
+    """A page but for when it ran, for how long, and what was printed meanwhile: progress bars tell speeds."""
+    return re.sub(r"<time.*?</time>|<pre class=.log.>.*?</pre>", "", page, flags=re.S)
 
 
 def display(**data: object) -> dict:

@@ -154,6 +154,15 @@ def sweep(
     timeout: Seconds = None,
     kernel: Kernel = None,
     gateway: Gateway = "",
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="local, or ray: a Ray cluster (RAY_ADDRESS, else one here), --jobs at a time on each machine."
+        ),
+    ] = "local",
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="Of each point, on Ray [default: 1 where machines have some].")
+    ] = None,
 ) -> None:
     """Run a notebook over a grid of parameters; one table and one page. An interrupted sweep goes on when repeated."""
     from wamlab.notebooks.job import Settings
@@ -161,7 +170,7 @@ def sweep(
 
     grid = {name: [v for v in values.split(",") if v] for name, values in map(_pair, over)}
     given = _given(parameter, preset, dataset)
-    good = over_grid(notebook, grid, given, Settings(timeout, kernel, gateway), jobs)
+    good = over_grid(notebook, grid, given, Settings(timeout, kernel, gateway), jobs, engine, gpus)
     raise typer.Exit(0 if good else 1)
 
 

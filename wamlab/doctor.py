@@ -96,6 +96,8 @@ def _extras() -> Iterator[Check]:
     for package, enables in (
         ("playwright", "the browser tests (pip install 'wamlab[dev]')"),
         ("jupyter-kernel-gateway", "this machine's kernels for others (pip install jupyter-kernel-gateway)"),
+        ("pyarrow", "tables as Parquet beside the CSV (pip install 'wamlab[parquet]')"),
+        ("ray", "wamlab sweep --engine ray, over the machines of a cluster (pip install 'wamlab[ray]')"),
         ("torch-fidelity", "FID and KID with Inception features (pip install 'wamlab[fid]')"),
     ):
         try:

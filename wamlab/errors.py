@@ -88,6 +88,10 @@ class GatewayUnreachable(WamlabError):
     """No Jupyter kernel gateway answers at the address."""
 
 
+class ClusterUnreachable(WamlabError):
+    """No Ray cluster can be used, or its machines do not share the project's files."""
+
+
 class BrowserMissing(WamlabError):
     """Something needs Chromium, which is not there."""
 

@@ -5,7 +5,7 @@ runs/<name>/<time>-<digest>/
     environment.json   git commit, versions, weights, dataset, machine
     status.json        running | completed | failed | timed out | interrupted
     log.txt            what the cells printed, as it came
-    executed.ipynb, page.html, answer.json, findings.json, metrics.json, tables/*.csv, figures/*
+    executed.ipynb, page.html, answer.json, findings.json, metrics.json, tables/*.csv (and .parquet), figures/*
 """
 
 from __future__ import annotations

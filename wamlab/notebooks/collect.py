@@ -1,4 +1,4 @@
-"""From an executed notebook into files of its run folder: answer, findings, metrics, tables as CSV, figures."""
+"""From an executed notebook into files of its run folder: answer, findings, metrics, figures, tables as CSV (and Parquet, with pyarrow)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def collect(run: runs.RunFolder) -> None:
         found["findings"] += data.get(FINDINGS_MIME, [])
         found["metrics"] |= data.get(METRICS_MIME, {})
         found["answer"] |= data.get(ANSWER_MIME, {})
-        if (file := _file(data)) is not None:
-            folder, ending, content = file
-            files[folder] += 1
+        folder, contents = _files(data)
+        files[folder] += bool(contents)
+        for ending, content in contents.items():
             write_file(run.path / folder / f"{files[folder]:02d}-{_slug(title)}.{ending}", content)
     for name, content in found.items():
         if content:
@@ -52,16 +52,17 @@ def displayed(nb: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield title_of(cell.source), output["data"]
 
 
-def _file(data: Mapping[str, Any]) -> tuple[str, str, str | bytes] | None:
-    """A table or figure as (folder, ending, content)."""
-    if TABLE_MIME in data:
-        return "tables", "csv", data[TABLE_MIME]["csv"]
+def _files(data: Mapping[str, Any]) -> tuple[str, dict[str, str | bytes]]:
+    """The folder that a table or figure belongs into, and its files: ending -> content; none of what is neither."""
+    if table := data.get(TABLE_MIME):
+        packed = {"parquet": base64.b64decode(table["parquet"])} if "parquet" in table else {}
+        return "tables", {"csv": table["csv"], **packed}
     if PLOTLY_MIME in data:
-        return "figures", "json", json.dumps(data[PLOTLY_MIME], sort_keys=True)
+        return "figures", {"json": json.dumps(data[PLOTLY_MIME], sort_keys=True)}
     image = next((kind for kind in IMAGES if kind in data), "")
     if not image:
-        return None
-    return "figures", IMAGES[image], data[image] if image == "image/svg+xml" else base64.b64decode(data[image])
+        return "figures", {}
+    return "figures", {IMAGES[image]: data[image] if image == "image/svg+xml" else base64.b64decode(data[image])}
 
 
 def _slug(text: str) -> str:

@@ -33,7 +33,23 @@ def load_ipython_extension(shell: Any) -> None:
 
 def _table(frame: Any, **_: Any) -> dict[str, Any]:
     plain = list(frame.index) == list(range(len(frame)))
-    return {TABLE_MIME: {"csv": frame.to_csv(index=not plain)}}
+    table = {"csv": frame.to_csv(index=not plain)}
+    if (packed := parquet(frame if plain else frame.reset_index())) is not None:
+        table["parquet"] = base64.b64encode(packed).decode()
+    return {TABLE_MIME: table}
+
+
+def parquet(frame: Any) -> bytes | None:
+    """A DataFrame's columns as Parquet; None without the `parquet` extra, and for a column that mixes types, which Parquet cannot hold."""
+    try:
+        from pyarrow import ArrowException
+    except ImportError:  # it is not there, or is too new for this NumPy
+        return None
+    named = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    try:
+        return named.to_parquet(engine="pyarrow", index=False)
+    except ArrowException:
+        return None
 
 
 @dataclass(frozen=True)

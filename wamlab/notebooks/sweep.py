@@ -9,18 +9,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wamlab.config import digest, reports_dir
-from wamlab.errors import InvalidParameter
+from wamlab.errors import InvalidParameter, UnknownName
 from wamlab.files import write_file
+from wamlab.notebooks.cluster import run_on_ray
 from wamlab.notebooks.console import Console, short
 from wamlab.notebooks.execute import Outcome
 from wamlab.notebooks.export import export, write_page
 from wamlab.notebooks.job import Job, Settings, find_notebook, prepare
 from wamlab.notebooks.pool import run_jobs
-from wamlab.notebooks.show import number
+from wamlab.notebooks.show import number, parquet
 
 if TYPE_CHECKING:
     import pandas as pd
 
+ENGINES = ("local", "ray")
 #: So many metrics are drawn, the first ones; the table has all.
 MAX_DRAWN = 12
 
@@ -31,16 +33,24 @@ def sweep(
     given: Mapping[str, Any],
     settings: Settings | None = None,
     workers: int = 1,
+    engine: str = "local",
+    gpus: float | None = None,
 ) -> bool:
-    """Run a notebook at every point of a grid, write `reports/sweep-….csv` and its page; False if any point failed.
+    """Run a notebook at every point of a grid, write its table and its page, `reports/sweep-….{csv,html}`; False if any point failed.
 
     Args:
         over: parameter -> the values it takes, as text.
         given: parameters that are the same at every point.
+        engine: one of `ENGINES`: `local` runs `workers` at a time here, `ray` on each machine of a cluster, as `run_on_ray` says.
+        gpus: of each point, on Ray.
 
-    Raises `InvalidParameter` for an empty grid, a parameter that is both given and varied, or a value given twice, and what `prepare`
-    raises, all before anything runs.
+    Raises `InvalidParameter` for an empty grid, a parameter that is both given and varied, or a value given twice, `UnknownName` for the
+    engine, and what `prepare` and `run_on_ray` raise, all before anything runs.
     """
+    if engine not in ENGINES:
+        raise UnknownName("engine", engine, ENGINES)
+    if gpus is not None and engine != "ray":
+        raise InvalidParameter(f"GPUs are shared out by the engine ray alone, not by {engine}; add: --engine ray")
     if both := sorted({*over} & {*given}) or [name for name, values in over.items() if not values] or not over:
         raise InvalidParameter(
             f"sweep needs --over NAME=A,B,… for parameters that -p does not give, each with values; not {both or dict(over)}"
@@ -58,10 +68,15 @@ def sweep(
             export(outcome.run.notebook, page, outcome.run)
         console.ended(outcome, page)
 
-    ordered = run_jobs(jobs, settings, workers, console.progress, ended)
+    if engine == "ray":
+        ordered = run_on_ray(jobs, settings, workers, gpus, ended)
+    else:
+        ordered = run_jobs(jobs, settings, workers, console.progress, ended)
     name = f"sweep-{path.stem}-{digest({k: list(v) for k, v in over.items()}, dict(given), length=8)}"
     table = tidy(ordered, list(over))
     csv = write_file(reports_dir() / f"{name}.csv", table.to_csv(index=False))
+    if (packed := parquet(table)) is not None:
+        write_file(csv.with_suffix(".parquet"), packed)
     page = _write(name, jobs[0], ordered, table, list(over))
     print(f"{len(ordered)} points: {short(csv)} and {short(page)}")
     return all(outcome.ok for outcome in ordered)
