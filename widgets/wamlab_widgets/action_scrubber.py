@@ -13,7 +13,7 @@ import traitlets
 from wamlab import render
 from wamlab.errors import InvalidParameter, InvalidShape, UnknownName
 from wamlab_widgets import pixels, profiles
-from wamlab_widgets.base import Widget, check_size, data_uri
+from wamlab_widgets.base import Timed, check_size, data_uri
 
 #: What the user can set of a sampler; a rollout gets those that its signature names.
 SETTINGS = ("seed", "steps", "guidance")
@@ -28,7 +28,7 @@ class Answer(NamedTuple):
     note: str
 
 
-class ActionScrubber(Widget):
+class ActionScrubber(Timed):
     """Draw the actions to come, or choose them; the future that each model predicts for them follows.
 
     ActionScrubber({"direct": f, "diffusion": g}, present, logged, truth=h)
@@ -51,8 +51,6 @@ class ActionScrubber(Widget):
     actions = traitlets.List(help="the profile asked for: F pairs of steering_rad (left positive) and accel_mps2").tag(
         sync=True
     )
-    frame = traitlets.Int(0, help="index of the frame shown; 0 is the present").tag(sync=True)
-    fps = traitlets.Float(4.0, help="frames a second when playing").tag(sync=True)
     view = traitlets.Enum(
         ("picture", "difference", "onion skin"), "picture", help="picture, difference from the truth, or onion skin"
     ).tag(sync=True)
@@ -150,12 +148,6 @@ class ActionScrubber(Widget):
         if not self._horizon and not proposal.value:
             return proposal.value
         return _rounded(profiles.checked(proposal.value, self._horizon or None))
-
-    @traitlets.validate("frame")
-    def _not_negative(self, proposal: Any) -> int:
-        if proposal.value < 0:
-            raise traitlets.TraitError(f"frame must be 0 or more, not {proposal.value}")
-        return proposal.value
 
     def predict(self, row: str, actions: Any, **settings: Any) -> Answer:
         """The future that `row` sees for a profile (F, 2); kept, so that asking again costs nothing.

@@ -27,6 +27,97 @@ function pictures(model, onSilence) {
   };
 }
 
+/** Let the browser save a blob as a file. */
+function save(blob, name) {
+  const address = URL.createObjectURL(blob);
+  const link = el("a", { href: address, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
+}
+
+/** Drawing for files: rows of named pictures. `paint(context, row, i, box)` draws frame i of a row into [x, y, w, h]. */
+const SHEET = { width: 192, gap: 8, text: 30, columns: 10 };
+function sheetStyle(root) {
+  const { color } = getComputedStyle(root);
+  const paper = getComputedStyle(root).getPropertyValue("--wrp-paper");
+  const probe = document.body.appendChild(el("i", { hidden: true }));
+  probe.style.cssText = `color-scheme:${getComputedStyle(root).colorScheme};color:${paper}`;
+  const ground = getComputedStyle(probe).color;
+  probe.remove();
+  return { ink: color, ground };
+}
+function blank(width, height, { ink, ground }) {
+  const canvas = el("canvas", { width, height });
+  const context = canvas.getContext("2d");
+  const clear = () => {
+    context.globalCompositeOperation = "source-over";
+    context.fillStyle = ground;
+    context.fillRect(0, 0, width, height);
+    context.font = "15px sans-serif";
+    context.textBaseline = "middle";
+    context.imageSmoothingQuality = "high";
+  };
+  const write = (text, x, y, swatch) => {
+    if (swatch) { context.fillStyle = swatch === "currentColor" ? ink : swatch; context.fillRect(x, y - 2, 14, 4); }
+    context.fillStyle = ink;
+    context.fillText(text, x + (swatch ? 21 : 0), y);
+  };
+  clear();
+  return { canvas, context, clear, write };
+}
+
+/** A PNG: a row for each model under its name, a column for each moment, evenly chosen where there are many. */
+async function pictureOf(cells, times, shape, style, paint) {
+  const { width, gap, text, columns } = SHEET;
+  const count = Math.min(columns, times.length);
+  const chosen = Array.from({ length: count }, (_, k) => Math.round((k * (times.length - 1)) / Math.max(1, count - 1)));
+  const height = Math.round(width / shape);
+  const { canvas, context, write } = blank(count * (width + gap) + gap, text + cells.length * (text + height + gap), style);
+  chosen.forEach((i, k) => write(clock(times[i]), gap + k * (width + gap), text / 2 + 4));
+  cells.forEach((cell, r) => {
+    const top = text + r * (text + height + gap);
+    write(cell.label, gap, top + text / 2, cell.color);
+    chosen.forEach((i, k) => paint(context, cell.row, i, [gap + k * (width + gap), top + text, width, height]));
+  });
+  return new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
+}
+
+/** A WebM of the models side by side, recorded while it plays once. */
+async function filmOf(cells, times, shape, style, paint, fps) {
+  const { gap, text } = SHEET;
+  const width = 256;
+  const height = Math.round(width / shape);
+  const across = Math.min(cells.length, shape > 1.3 ? 2 : 4);
+  const even = (v) => v + (v % 2);
+  const down = Math.ceil(cells.length / across);
+  const { canvas, context, clear, write } = blank(even(across * (width + gap) + gap), even(text + down * (text + height + gap)), style);
+  const stream = canvas.captureStream(0);
+  const recorder = new MediaRecorder(stream, { mimeType: "video/webm", videoBitsPerSecond: 8e6 });
+  const parts = [];
+  recorder.ondataavailable = ({ data }) => parts.push(data);
+  const done = new Promise((resolve, reject) => { recorder.onstop = resolve; recorder.onerror = ({ error }) => reject(error); });
+  const wait = () => new Promise((resolve) => { setTimeout(resolve, 1000 / Math.max(0.1, fps)); });
+  const draw = (i) => {
+    clear();
+    write(clock(times[i]), gap, text / 2 + 4);
+    cells.forEach((cell, k) => {
+      const [x, y] = [gap + (k % across) * (width + gap), text + Math.floor(k / across) * (text + height + gap)];
+      write(cell.label, x, y + text / 2, cell.color);
+      paint(context, cell.row, i, [x, y + text, width, height]);
+    });
+    stream.getVideoTracks()[0].requestFrame();
+  };
+  recorder.start();
+  for (let i = 0; i < times.length; i += 1) { draw(i); await wait(); }
+  draw(times.length - 1);  // the last one is held as long as the others
+  await wait();
+  recorder.stop();
+  await done;
+  return new Blob(parts, { type: "video/webm" });
+}
+
 function render({ model, el: host }) {
   const root = holder(host, "", "Rollout player");
   const catalog = model.get("_catalog") ?? [];
@@ -52,7 +143,8 @@ function render({ model, el: host }) {
   const player = transport(model, () => catalog[scene].times_s);
   const { frame, stop } = player;
   const traces = el("div", { className: "wrp-traces" });
-  root.append(head, stage, state, player.node, traces);
+  const saves = el("div", { className: "wrp-presets wrp-saves" });
+  root.append(head, stage, state, player.node, traces, saves);
 
   let scene = 0;
   let images = null;
@@ -65,6 +157,7 @@ function render({ model, el: host }) {
     const errors = finite(Object.values(now.errors).flat());
     const low = Math.min(0, ...errors);
     const high = Math.max(0, ...errors) || 1;
+    const fastest = Math.max(0, ...finite(Object.values(now.motion).flat())) || 1;
     const [width, height] = now.size;
     select.value = String(scene);
     differ.remove();
@@ -79,7 +172,13 @@ function render({ model, el: host }) {
         figure.append(spark.node);
         sparks.push(spark);
       } else if (errors.length) figure.append(el("div", { className: "wrp-spark" }));
-      return { row, label, canvas, value, values };
+      if (now.motion[row]) {
+        const text = el("p", { className: "wrp-value wrp-motion" });
+        const spark = sparkline(now.motion[row], { low: 0, high: fastest, color, behind: row === truth ? null : now.motion[truth] });
+        figure.append(text, spark.node);
+        sparks.push({ at(i) { spark.at(i); text.textContent = `${model.get("motion")} ${number(now.motion[row][i])}`; } });
+      }
+      return { row, label, color, canvas, value, values };
     });
     arrange(stage, cells.map((c) => c.canvas.parentNode), width / height);
     traces.replaceChildren(...now.actions.map((action) => {
@@ -137,12 +236,45 @@ function render({ model, el: host }) {
     }
   }
 
+  /** Frame i of a row into a file's picture, the difference from the truth where that is shown. */
+  function paintInto(context, row, i, [x, y, w, h]) {
+    const [width, height] = catalog[scene].size;
+    const put = (strip) => {
+      const columns = Math.max(1, Math.floor(strip.naturalWidth / width));
+      context.drawImage(strip, (i % columns) * width, Math.floor(i / columns) * height, width, height, x, y, w, h);
+    };
+    const against = difference.checked && row !== truth && images[truth];
+    context.filter = against ? "brightness(2.2)" : "none";
+    if (against) {
+      const both = fitted(el("canvas", { width: 0 }), w, h);
+      cut(both, images[row], i, width, height);
+      both.globalCompositeOperation = "difference";
+      cut(both, images[truth], i, width, height);
+      context.drawImage(both.canvas, x, y, w, h);
+    } else put(images[row]);
+    context.filter = "none";
+  }
+  const saver = (text, ending, make) => {
+    const button = el("button", { type: "button", textContent: text });
+    button.onclick = async () => {
+      const { name, times_s: times, size: [width, height] } = catalog[scene];
+      if (!images) return;
+      stop();
+      button.disabled = true;
+      try { save(await make(cells, times, width / height, sheetStyle(root), paintInto, model.get("fps")), `${name.replace(/[^\w-]+/g, "_")}.${ending}`); }
+      catch (error) { state.textContent = `It could not be saved: ${error.message}`; }
+      button.disabled = false;
+    };
+    return button;
+  };
+  saves.append(saver("Save picture (PNG)", "png", pictureOf), ...(globalThis.MediaRecorder?.isTypeSupported("video/webm") ? [saver("Save film (WebM)", "webm", filmOf)] : []));
+
   const choose = (i) => { model.set("scene", (i + catalog.length) % catalog.length); model.save_changes(); };
 
   select.onchange = () => choose(Number(select.value));
   difference.onchange = paint;
   const keys = { ...player.keys, PageDown: () => choose(scene + 1), PageUp: () => choose(scene - 1) };
-  onKeys(root, keys, (target, key) => target === select || (target === difference && key === " "));
+  onKeys(root, keys, (target, key) => target === select || (key === " " && (target === difference || (target.tagName === "BUTTON" && target.className !== "wrp-play"))));
   stage.addEventListener("pointerdown", () => root.focus({ preventScroll: true }));
 
   const sized = new ResizeObserver(() => paint());
