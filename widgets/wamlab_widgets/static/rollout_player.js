@@ -89,7 +89,8 @@ async function filmOf(cells, times, shape, style, paint, fps) {
   const { gap, text } = SHEET;
   const width = 256;
   const height = Math.round(width / shape);
-  const across = Math.min(cells.length, shape > 1.3 ? 2 : 4);
+  const most = shape > 1.3 ? 2 : 4;
+  const across = Math.ceil(cells.length / Math.ceil(cells.length / most));
   const even = (v) => v + (v % 2);
   const down = Math.ceil(cells.length / across);
   const { canvas, context, clear, write } = blank(even(across * (width + gap) + gap), even(text + down * (text + height + gap)), style);
