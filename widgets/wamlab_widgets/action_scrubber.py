@@ -22,10 +22,14 @@ _KEPT = 128  # rollouts at hand
 
 
 class Answer(NamedTuple):
-    """A rollout that was asked for: (F + 1, H, W, 3) uint8 frames, the present first, and what there is to say about them."""
+    """A rollout that was asked for: (F + 1, H, W, 3) uint8 frames, the present first, and what there is to say about them.
+
+    components: (F + 1, h, w, 3) uint8, the latents as colours, where they are known.
+    """
 
     frames: np.ndarray
     note: str
+    components: np.ndarray | None = None
 
 
 class ActionScrubber(Timed):
@@ -36,6 +40,8 @@ class ActionScrubber(Timed):
     rollout   f(actions, seed=…, steps=…, guidance=…) -> frames; one callable, or several by name. `actions` is (F, 3) float32, columns
               `wamlab.types.ACTIONS`; the speed follows from the acceleration. Frames are (F, H, W, 3), uint8 or float in [-1, 1]. Of the
               settings a callable gets those that its signature names; one that takes `steps` is asked for a quick preview first.
+              In place of frames it may give an object with `frames` and `components`: (F + 1, h, w, 3), the main components of its
+              latents as colours, the present's first.
     present   (H, W, 3) uint8, the frame before all predictions.
     logged    (F, 2 or 3), the actions that were really taken; without them give `horizon`.
     truth     as `rollout`, for what would really have happened, where that is known.
@@ -52,7 +58,9 @@ class ActionScrubber(Timed):
         sync=True
     )
     view = traitlets.Enum(
-        ("picture", "difference", "onion skin"), "picture", help="picture, difference from the truth, or onion skin"
+        ("picture", "difference", "onion skin", "latents"),
+        "picture",
+        help="picture, difference from the truth, onion skin with it, or latents: their main components below the picture",
     ).tag(sync=True)
     seed = traitlets.Int(0, help="of the noise, for models that draw one of several futures").tag(sync=True)
     steps = traitlets.Int(10, min=1, help="of the sampler, for the refined picture").tag(sync=True)
@@ -161,10 +169,14 @@ class ActionScrubber(Timed):
         key = (row, asked.tobytes(), *taken.items())
         if key not in self._kept:
             full = profiles.with_speed(asked, self._speed_mps, self._step_s, self._logged)
+            given = self._rollouts[row](full, **taken)
+            components = getattr(given, "components", None)
             frames, note = pixels.shown(
-                self._rollouts[row](full, **taken), (self._horizon, *self._present.shape), f"{row!r}"
+                getattr(given, "frames", given), (self._horizon, *self._present.shape), f"{row!r}"
             )
-            self._kept[key] = Answer(np.concatenate([self._present[None], frames]), note)
+            if components is not None:
+                components, _ = pixels.colours(components, self._horizon + 1, f"{row!r}")
+            self._kept[key] = Answer(np.concatenate([self._present[None], frames]), note, components)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -186,7 +198,11 @@ class ActionScrubber(Timed):
         if kind != "rollout":
             raise UnknownName("question", kind, ("rollout", "errors"))
         answer = self.predict(row, actions, **settings)
-        return {"mime": "image/jpeg", "note": answer.note}, [render.strip(answer.frames, self._quality, "JPEG")]
+        size, buffers = None, [render.strip(answer.frames, self._quality, "JPEG")]
+        if answer.components is not None:
+            size = [answer.components.shape[2], answer.components.shape[1]]
+            buffers.append(render.strip(answer.components, format="PNG"))
+        return {"mime": "image/jpeg", "note": answer.note, "latents": size}, buffers
 
     def grid(self) -> list[dict[str, Any]]:
         """The futures of a page without a kernel: presets, the actions now set, and held actions as finely as `offline_kb` allows."""
@@ -206,13 +222,17 @@ class ActionScrubber(Timed):
     def _point(self, profile: np.ndarray, name: str) -> dict[str, Any]:
         """What a page holds of one profile; a row that fails says so."""
         point: dict[str, Any] = {"name": name, "actions": _rounded(profile), "bytes": 0}
-        point |= {part: {} for part in ("strips", "notes", "failed", "errors")}
+        point |= {part: {} for part in ("strips", "latents", "notes", "failed", "errors")}
         for row in self._rollouts:
             try:
                 answer = self.predict(row, profile)
                 point["strips"][row] = data_uri(render.strip(answer.frames, self._quality))
                 point["notes"][row], point["errors"][row] = answer.note, self.errors(row, profile)
                 point["bytes"] += len(point["strips"][row])
+                if (small := answer.components) is not None:
+                    packed = data_uri(render.strip(small, format="PNG"), "image/png")
+                    point["latents"][row] = {"strip": packed, "size": [small.shape[2], small.shape[1]]}
+                    point["bytes"] += len(packed)
             except Exception as error:  # of the user's callable: the other rows go on
                 point["failed"][row] = f"{type(error).__name__}: {error}"
         return point

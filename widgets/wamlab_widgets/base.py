@@ -101,11 +101,15 @@ class Timed(Widget):
         return proposal.value
 
 
+#: What a widget's module needs besides what all share.
+PARTS = {"action_scrubber.js": ("profile_chart.js",), "rollout_player.js": ("saving.js",)}
+
+
 @cache
 def source(name: str) -> str:
-    """The text of a widget's module or stylesheet, after what all widgets share."""
-    file = STATIC / name
-    return f"{(STATIC / f'shared{file.suffix}').read_text('utf-8')}\n{file.read_text('utf-8')}"
+    """The text of a widget's module or stylesheet, after what all widgets share, and after its parts."""
+    files = (f"shared{Path(name).suffix}", *PARTS.get(name, ()), name)
+    return "\n".join((STATIC / file).read_text("utf-8") for file in files)
 
 
 @cache
