@@ -201,6 +201,7 @@ def test_the_grid_keeps_to_its_budget_and_uses_it(offline_kb):
     points = widget.grid()
     spent = sum(p["bytes"] for p in points)
     assert spent == sum(len(s) for p in points for s in p["strips"].values())
+    assert not any(p["latents"] for p in points)
     assert [p["name"] for p in points[:5]] == ["logged", "straight", "left", "right", "brake"]
     if len(points) > 5:
         assert spent < 1.3 * offline_kb * 1000
@@ -291,6 +292,15 @@ def test_latents_are_shown_below_the_picture_where_they_are_known(tmp_path, visi
     )
     assert left > 200 > 140 > right
     assert "main components of the latents" in page.get_attribute(below, "aria-label")
+    if offline:  # a page keeps them for its presets
+        assert all(bool(p["latents"]) == bool(p["name"]) for p in widget.grid())
+        page.focus(LEFT)
+        for _ in range(8):
+            page.keyboard.press("ArrowLeft")
+        page.wait_for_function(
+            "document.querySelector('.wrp-state').textContent.includes('for the named actions only')"
+        )
+        assert page.locator(".wrp-latents:visible").count() == 0
     assert [m for m in seen.console if "willReadFrequently" not in m] == []
 
 

@@ -212,15 +212,15 @@ class ActionScrubber(Timed):
         seen = {str(p["actions"]) for p in points}
         if str(list(self.actions)) not in seen:
             points.append(self._point(np.asarray(self.actions), "as set"))
-        spent = sum(p["bytes"] for p in points)
-        shape = profiles.grid_shape(int((self._budget - spent) / max(1.0, spent / len(points))))
+        each = sum(len(strip) for p in points for strip in p["strips"].values()) / len(points)
+        shape = profiles.grid_shape(int((self._budget - sum(p["bytes"] for p in points)) / max(1.0, each)))
         for profile in profiles.grid(self._horizon, self._span, shape) if shape else []:
             if str(_rounded(profile)) not in seen:
                 points.append(self._point(profile, ""))
         return points
 
     def _point(self, profile: np.ndarray, name: str) -> dict[str, Any]:
-        """What a page holds of one profile; a row that fails says so."""
+        """What a page holds of one profile: the latents of a named one only; a row that fails says so."""
         point: dict[str, Any] = {"name": name, "actions": _rounded(profile), "bytes": 0}
         point |= {part: {} for part in ("strips", "latents", "notes", "failed", "errors")}
         for row in self._rollouts:
@@ -229,7 +229,7 @@ class ActionScrubber(Timed):
                 point["strips"][row] = data_uri(render.strip(answer.frames, self._quality))
                 point["notes"][row], point["errors"][row] = answer.note, self.errors(row, profile)
                 point["bytes"] += len(point["strips"][row])
-                if (small := answer.components) is not None:
+                if name and (small := answer.components) is not None:
                     packed = data_uri(render.strip(small, format="PNG"), "image/png")
                     point["latents"][row] = {"strip": packed, "size": [small.shape[2], small.shape[1]]}
                     point["bytes"] += len(packed)

@@ -49,8 +49,9 @@ function fromPage(model, changed) {
     shown: () => points[at].actions,
     say() {
       const which = `${points[at].name ? `“${points[at].name}”, ` : ""}${describe(points[at].actions)}`;
-      return exact ? `Computed beforehand for these very actions (${which}).`
-        : `Of ${points.length} futures computed beforehand, the nearest to your actions is shown: ${which} (dashed).`;
+      const wanting = model.get("view") === "latents" && !Object.keys(points[at].latents).length ? " Latents were kept for the named actions only." : "";
+      return (exact ? `Computed beforehand for these very actions (${which}).`
+        : `Of ${points.length} futures computed beforehand, the nearest to your actions is shown: ${which} (dashed).`) + wanting;
     },
     working: () => null, again() {}, close() {},
   };
@@ -148,6 +149,7 @@ function render({ model, el: host }) {
   let silent = false;
   let wanted = 0;
   let cells = [];
+  let latent = false;  // whether any were seen
   const scene = () => model.get("_scene");
   const later = () => { wanted ||= requestAnimationFrame(() => { wanted = 0; paint(); }); };
   const source = grid ? fromPage(model, later) : fromKernel(model, later, (is) => { silent = is; later(); });
@@ -206,10 +208,8 @@ function render({ model, el: host }) {
       const { color, label } = styleOf(model, row);
       const made = picture(label, row === "truth" && color === "currentColor" ? "#8a8a8a" : color, width, height);
       const note = el("p", { className: "wrp-note" });
-      const below = el("canvas", { className: "wrp-latents", hidden: true });
-      below.setAttribute("role", "img");
-      made.figure.append(below, note);
-      return { row, label, note, below, ...made };
+      made.figure.append(note);
+      return { row, label, note, ...made };
     });
     arrange(stage, cells.map((c) => c.figure), width / height);
     chosen.replaceChildren(...now.presets.map(({ name, actions: profile }) => {
@@ -234,13 +234,13 @@ function render({ model, el: host }) {
     const found = Object.fromEntries(cells.map((c) => [c.row, source.look(c.row)]));
     const truth = found.truth?.strip;
     const comparable = now.rows.includes("truth") && cells.length > 1;
-    const latent = Object.values(found).some((entry) => entry?.latents);
+    latent ||= Object.values(found).some((entry) => entry?.latents);
     for (const option of view.options) option.hidden = option.value === "latents" ? !latent : option.value !== "picture" && !comparable;
     view.hidden = [...view.options].every((option) => option.hidden || option.value === "picture");
     let failed = 0;
     let open = 0;
     for (const cell of cells) {
-      const { row, label, canvas, value, note, below } = cell;
+      const { row, label, canvas, value, note } = cell;
       const entry = found[row];
       if (entry?.failed) failed += 1;
       else if (!entry?.strip) open += 1;
@@ -259,9 +259,13 @@ function render({ model, el: host }) {
       if (differs) context.globalCompositeOperation = "difference";
       else if (against) context.globalAlpha = 0.5;
       if (against) cut(context, truth, i, width, height);
-      below.hidden = model.get("view") !== "latents" || !entry.latents;
-      if (!below.hidden) {
+      if (model.get("view") !== "latents" || !entry.latents) {
+        cell.below?.remove();
+        cell.below = null;
+      } else {
         const { strip, size } = entry.latents;
+        const below = cell.below ??= note.parentNode.insertBefore(el("canvas", { className: "wrp-latents" }), note);
+        below.setAttribute("role", "img");
         below.style.aspectRatio = `${size[0]} / ${size[1]}`;
         below.setAttribute("aria-label", `${label}, main components of the latents as colours, ${clock(now.times_s[i])}`);
         const small = fitted(below, ...size);
