@@ -22,7 +22,7 @@ function pictures(model, onSilence) {
       }
       return cache.get(i);
     },
-    forget() { channel?.forget(); },
+    forget() { channel?.forget(); cache.clear(); },
     close() { channel?.close(); },
   };
 }
