@@ -21,8 +21,9 @@ ALPHAS = (0.25, 0.5, 0.75)
 STRENGTHS = (0.2, 0.4, 0.7)
 GUIDANCE = (2.0, 3.0)
 MIXED, WARM, CALIBRATED, ORACLE_STYLE = "interpolation", "warm", "calibrated", "oracle"
-#: The one point that is no result.
 ORACLE_NAME = "diffusion, oracle calibration"
+#: Points that cannot be on the frontier.
+NO_RESULT = (CEILING, ORACLE_NAME)
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,7 @@ def predictions(
         yield setting, interpolate(direct, drawn, alpha)
     note = "diffusion that starts from the direct model's future with that share of the noise on it"
     for share, latents in warm_starts(models["diffusion"], *asked, direct, STRENGTHS, seed, **sampling).items():
-        setting = Setting(f"warm start, noise {share:g}", WARM, f"noise {share:g}", share == STRENGTHS[1], note)
-        yield setting, latents
+        yield Setting(f"warm start, noise {share:g}", WARM, f"noise {share:g}", note=note), latents
     if strength < 1:
         note = "diffusion as the preset has it, from the moved present with noise on it"
         setting = Setting(f"diffusion, preset, noise {strength:g}", "diffusion", "as the preset has it", note=note)

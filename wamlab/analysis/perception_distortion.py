@@ -15,7 +15,7 @@ from torch import Tensor
 from wamlab import render, statistics
 from wamlab.analysis import capacity as capacity_probe
 from wamlab.analysis.claims import Claim, contrast, crossed, evaluate
-from wamlab.analysis.dials import ORACLE_NAME, TRAINED, Setting
+from wamlab.analysis.dials import NO_RESULT, TRAINED, Setting
 from wamlab.analysis.frontier import (
     CEILING,
     METRICS,
@@ -58,9 +58,10 @@ class PerceptionDistortion:
         levels: variant, step, metric, mean, low, high, n: `METRICS` by step (`WHOLE`: all), sigma and sigma_1 .. at the last.
         curves: model, metric, time_s, mean, low, high, n.
         summary: a row a point, of the last step; and of the whole horizon.
-        draws: a row a model that samples: how far its draws are apart, and from the truth.
+        draws: how far diffusion's draws are apart, and from the truth.
         memory: a row a point that is seen at every step: nearness to the training set.
-        points, truth, labels: for the `FrontierExplorer`, at the last step.
+        points, truth, labels: for the `FrontierExplorer`, at the last step, `time_s` ahead.
+        sheet: model -> (P, H, W, 3) at that step, the truth first.
         shown: scenes for the `RolloutPlayer`.
         kind: what the kernel distance is called. distance: one of them with all that decides it, in words.
         capacity: of the probe, a row a size; None where it was not asked for.
@@ -77,6 +78,8 @@ class PerceptionDistortion:
     points: list[dict[str, Any]]
     truth: np.ndarray
     labels: list[str]
+    time_s: float
+    sheet: dict[str, np.ndarray]
     shown: list[dict[str, Any]]
     findings: tuple[Finding, ...]
     kind: str
@@ -86,6 +89,11 @@ class PerceptionDistortion:
     answer: str
     metrics: dict[str, tuple[float, float, float]]
 
+    @property
+    def at_last(self) -> pd.DataFrame:
+        """The levels of the last step."""
+        return self.levels[self.levels.step == self.levels.step.max()]
+
 
 def study(
     dataset: str = "synthetic",
@@ -94,8 +102,8 @@ def study(
     num_shown: int = 5,
     steps: int = 0,
     features: str = "",
-    calibration_windows: int = 64,
-    training_frames: int = 512,
+    calibration_windows: int = 48,
+    training_frames: int = 384,
     capacity: int = 0,
     seed: int = 0,
     weights: str = "shipped",
@@ -190,8 +198,7 @@ def analyse(
     at_last = levels[levels.step == last]
     rivals = [name for name, s in settings.items() if s.whole and name not in (CEILING, *BASELINES)]
     claim = trade_off(at_last, rivals)
-    tables = [table[table.step == last], measured.sigma, measured.memory]
-    tables.append(measured.draws[measured.draws.model == "diffusion"])
+    tables = [table[table.step == last], measured.sigma, measured.memory, measured.draws]
     claims = (*CLAIMS[:3], *([claim] if claim else []), *CLAIMS[3:])
     found = {c.key: evaluate(c, tables, rng) for c in claims}
     found["capacity"] = (
@@ -206,7 +213,7 @@ def analyse(
         for c in (*claims, capacity_claim)
     )
     frechet = {name: distance(measured, name, real, windows, extractor) for name in settings}
-    memory = memory_table(measured, rng)
+    memory, truth = memory_table(measured, rng), render.to_hwc(windows.real[list(picked), -1])
     names = {name: spoken(settings[name]) for name in rivals}
     times = np.round(windows.times_s, 3)
     curves = levels[(levels.step != WHOLE) & levels.metric.isin(METRICS)]
@@ -222,8 +229,11 @@ def analyse(
         draws=draw_table(measured.draws, rng),
         memory=memory,
         points=points(measured, at_last, frechet, kind),
-        truth=render.to_hwc(windows.real[list(picked), -1]),
+        truth=truth,
         labels=[windows.notes[i] or windows.scenes[i] for i in picked],
+        time_s=float(times[-1]),
+        sheet={TRUTH: truth}
+        | {m: render.to_hwc(measured.seen[v].frames[:, -1]) for m, v in whole_rows(settings).items()},
         shown=shown(measured, windows, present, picked),
         findings=findings,
         kind=kind,
@@ -306,14 +316,12 @@ def memory_table(measured: Measured, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def draw_table(draws: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """A row a model that samples: RMS distance of latents between two draws, from a draw to the truth, and their ratio."""
-    rows = {}
-    for model, part in draws.groupby("model", sort=False):
-        values = {name: contrast(part, "apart", {name: 1}).to_numpy() for name in (APART, OFF)}
-        ratio = evaluate(Claim("draws", "", "", "apart", {APART: 1}, {OFF: 1}), [part], rng)
-        rows[model] = {name: said(crossed(v, rng)) for name, v in values.items()}
-        rows[model]["ratio, 1 = honest"] = said(ratio) if not isinstance(ratio, Undefined) else str(ratio)
-    return pd.DataFrame.from_dict(rows, orient="index")
+    """RMS distance of diffusion's latents between two draws and from a draw to the truth, and their ratio."""
+    values = {name: contrast(draws, "apart", {name: 1}).to_numpy() for name in (APART, OFF)}
+    ratio = evaluate(Claim("draws", "", "", "apart", {APART: 1}, {OFF: 1}), [draws], rng)
+    row = {name: said(crossed(v, rng)) for name, v in values.items()}
+    row["ratio, 1 = honest"] = said(ratio) if not isinstance(ratio, Undefined) else str(ratio)
+    return pd.DataFrame.from_dict({"diffusion": row}, orient="index")
 
 
 def points(
@@ -323,7 +331,7 @@ def points(
     rows = {
         key: row for key, row in zip(zip(levels.variant, levels.metric, strict=True), levels.itertuples(), strict=True)
     }
-    best = set(efficient(levels, (CEILING, ORACLE_NAME)))
+    best = set(efficient(levels, NO_RESULT))
     titles = {
         "cosine": "cosine similarity ↑",
         "rmse": "pixel RMSE, levels ↓",
@@ -360,11 +368,10 @@ def shown(
     measured: Measured, windows: Windows, present: Tensor, picked: Sequence[int], most: int = 3
 ) -> list[dict[str, Any]]:
     """Scenes for the `RolloutPlayer`: the first `most` that are picked, truth as the camera saw it."""
-    whole = {s.model: name for name, s in measured.settings.items() if s.whole and s.model in SHOWN}
-    made = []
+    variants, made = whole_rows(measured.settings), []
     for k, i in enumerate(picked[:most]):
-        rows = {TRUTH: windows.real[i]} | {model: measured.seen[whole[model]].frames[k] for model in SHOWN}
-        errors = {model: measured.seen[whole[model]].rmse[i].numpy() for model in SHOWN} | {
+        rows = {TRUTH: windows.real[i]} | {model: measured.seen[name].frames[k] for model, name in variants.items()}
+        errors = {model: measured.seen[name].rmse[i].numpy() for model, name in variants.items()} | {
             TRUTH: np.zeros(windows.horizon)
         }
         made.append(
@@ -378,3 +385,9 @@ def shown(
             }
         )
     return made
+
+
+def whole_rows(settings: Mapping[str, Setting]) -> dict[str, str]:
+    """Of the models in `SHOWN`, in that order, the variant that is seen over the whole horizon."""
+    whole = {s.model: name for name, s in settings.items() if s.whole}
+    return {model: whole[model] for model in SHOWN}

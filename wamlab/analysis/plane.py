@@ -34,7 +34,7 @@ APART, OFF = "between two draws", "from a draw to the truth"
 class Measured:
     """Of all points: settings and, of the first training seed, what was seen; and tables with a row a variant, seed and scene.
 
-    cells: of every step (see `cells`). sigma: see `spread_cells`. draws: variant `APART` or `OFF`, model and apart. memory: nearest, the
+    cells: of every step (see `cells`). sigma: see `spread_cells`. draws: apart, of the variants `APART` and `OFF`. memory: nearest, the
     distance to the nearest training frame. repeated: share of frames that repeat one. weights: where the models are from.
     """
 
@@ -117,7 +117,7 @@ def measure(
                 near = memorization(seen.features[:, -1], held_out, memories, np.random.default_rng(s), windows.scenes)
                 memory.append(pd.DataFrame({**labels, "scene": windows.scenes, "nearest": near.generated}))
                 repeated.setdefault(setting.name, near.repeated)
-            if setting.name.endswith("diffusion"):
+            if setting.name == "diffusion":
                 draws.append(draw_cells(found[setting.name], latents, windows, how, s))
             known.setdefault(setting.name, setting)
             first.setdefault(setting.name, seen)
@@ -126,7 +126,7 @@ def measure(
 
 
 def draw_cells(model: Any, drawn: Tensor, windows: Windows, how: Mapping[str, Any], seed: int) -> pd.DataFrame:
-    """variant, model, seed, scene, apart: RMS distance of latents at the last step, from a second draw (`APART`) and the truth (`OFF`)."""
+    """variant, seed, scene, apart: RMS distance of latents at the last step, from a second draw (`APART`) and the truth (`OFF`)."""
     again = predict(Candidate(model, {**how, "strength": 1.0}), windows.context, windows.actions, seed + 1)
     pairs = {APART: (drawn, again), OFF: (drawn, windows.truth)}
     return pd.concat(
@@ -134,7 +134,6 @@ def draw_cells(model: Any, drawn: Tensor, windows: Windows, how: Mapping[str, An
             pd.DataFrame(
                 {
                     "variant": name,
-                    "model": model.name,
                     "seed": seed,
                     "scene": windows.scenes,
                     "apart": diversity(torch.stack([a[:, -1], b[:, -1]], 1)).numpy(),
