@@ -18,7 +18,11 @@ TRUTH = np.full(SHAPE, 90, np.uint8)
 def point(model="direct", setting="", at=(0.4, 0.3), level=120, **changes):
     x, y = at
     known = {"model": model, "setting": setting, "x": (x, x - 0.02, x + 0.02), "y": (y, y - 0.03, y + 0.03)}
-    known |= {"samples": np.full(SHAPE, level, np.uint8), "card": {"RMSE ↓": f"{level} levels"}, "on_frontier": False}
+    known |= {
+        "samples": np.full(SHAPE, level, np.uint8),
+        "card": {"RMSE ↓": f"{level} levels", "KID ↓": "unknown"},
+        "on_frontier": False,
+    }
     return known | changes
 
 
@@ -135,6 +139,7 @@ def test_a_point_is_chosen_offline_by_click_by_key_and_from_the_list(tmp_path, v
     assert "empty list" in page.text_content(".wrp-frontier:not([data-state])")
     assert abs(level(page, SAMPLE) - 60) < 4
     assert abs(level(page, ".wrp-columns figure:nth-child(1) canvas:nth-child(1)") - 90) < 4
+    assert page.locator(".wrp-about dt").all_text_contents()[2:] == ["RMSE ↓", "KID ↓"]
     assert "60 levels" in page.text_content(".wrp-about dl")
     assert not page.is_visible(".wrp-bars")
     before = seen.pixels(SAMPLE)

@@ -144,7 +144,7 @@ def _described(index: int, point: Mapping[str, Any]) -> dict[str, Any]:
         "title": title,
         "x": _interval(point["x"], f"{title}: x"),
         "y": _interval(point["y"], f"{title}: y"),
-        "card": {str(name): str(text) for name, text in (point.get("card") or {}).items()},
+        "card": [[str(name), str(text)] for name, text in (point.get("card") or {}).items()],  # in this order
         "calibration": None if calibration is None else _ratios(calibration, title),
         "note": str(point.get("note") or ""),
         "on_frontier": bool(point.get("on_frontier", False)),

@@ -69,10 +69,11 @@ function samples(model, onSilence) {
 /** Bars around 1 on a logarithmic scale: the ratio of two standard deviations, by channel. */
 function bars({ labels, values }, color) {
   const WIDTH = 300;
-  const TALL = 116;
-  const [top, bottom] = [18, TALL - 34];
-  const reach = Math.max(1, ...finite(values).map((v) => Math.abs(Math.log2(v)))) * 1.05;
-  const y = (v) => (top + bottom) / 2 - (Math.log2(v) / reach) * ((bottom - top) / 2);
+  const TALL = 112;
+  const [top, bottom] = [16, TALL - 38];  // room for the numbers above and below
+  const steps = finite(values).map(Math.log2);
+  const [low, high] = [Math.min(-0.3, ...steps), Math.max(0.3, ...steps)];
+  const y = (v) => bottom - ((Math.log2(v) - low) / (high - low)) * (bottom - top);
   const each = (WIDTH - 24) / values.length;
   const wide = Math.min(30, each * 0.6);
   const said = labels.map((l, k) => `${l} ${values[k] === null ? "unknown" : number(values[k])}`).join(", ");
@@ -213,7 +214,7 @@ function render({ model, el: host }) {
         l > EDGE.left && r < width && t > 18 && b < HEIGHT - EDGE.bottom && !taken.some(([a, c, d, e]) => l < c && r > a && t < e && b > d)));
       if (!spot) continue;
       taken.push(spot.box);
-      made.push(write(text, { x: spot.left, y: spot.base, class: i === chosen() ? "wrp-picked" : "" }));
+      made.push(write(text, { x: spot.left, y: spot.base, class: i === chosen() ? "wrp-picked" : "", style: `--row: ${styles[p.model].color}` }));
     }
     plane.lastChild.replaceChildren(...made);
   }
@@ -229,8 +230,8 @@ function render({ model, el: host }) {
     label();
     list.value = String(now);
     title.textContent = named(p);
-    const measured = { [model.get("x_label")]: between(p.x), [model.get("y_label")]: between(p.y), ...p.card };
-    card.replaceChildren(...Object.entries(measured).flatMap(([k, v]) => [el("dt", { textContent: k }), el("dd", { textContent: v })]));
+    const measured = [[model.get("x_label"), between(p.x)], [model.get("y_label"), between(p.y)], ...p.card];
+    card.replaceChildren(...measured.flatMap(([k, v]) => [el("dt", { textContent: k }), el("dd", { textContent: v })]));
     spread.hidden = !p.calibration;
     spread.replaceChildren(...(p.calibration ? [el("figcaption", {}, "spread by channel: predicted over true standard deviation; 1 is right"), bars(p.calibration, styles[p.model].color)] : []));
     note.textContent = [p.note, p.broken].filter(Boolean).join(" ");
