@@ -83,7 +83,8 @@ def predictions(
         yield Setting(name, name, whole=name == "copy"), ask(name)
     direct, drawn = ask("direct"), ask("diffusion")
     yield Setting("direct", "direct", whole=True), direct
-    yield Setting("direct, calibrated", "direct", "calibrated"), calibrated("direct", direct)
+    shifted = "mean and scale of each channel, estimated on training scenes"
+    yield Setting("direct, calibrated", "direct-calibrated", whole=True, note=shifted), calibrated("direct", direct)
 
     for count in sorted({1, max(1, steps // 3), steps, 2 * steps}):
         if count == steps:
@@ -92,10 +93,9 @@ def predictions(
             yield Setting(f"diffusion, {_counted(count)}", "diffusion", _counted(count)), ask("diffusion", steps=count)
     for weight in GUIDANCE:
         name = f"diffusion, guidance {weight:g}"
-        yield Setting(name, "guided", f"guidance {weight:g}"), ask("diffusion", guidance=weight)
+        yield Setting(name, "guided", f"weight {weight:g}"), ask("diffusion", guidance=weight)
 
-    note = "mean and scale of each channel, estimated on training scenes"
-    yield Setting("diffusion, calibrated", CALIBRATED, "", True, note), calibrated("diffusion", drawn)
+    yield Setting("diffusion, calibrated", CALIBRATED, whole=True, note=shifted), calibrated("diffusion", drawn)
     note = "no result: its mean and scale were estimated on the very windows that it is judged on"
     oracle = fit_calibration(drawn, windows.truth, ORACLE)
     yield Setting(ORACLE_NAME, ORACLE_STYLE, "", note=note), oracle(drawn)
@@ -114,7 +114,7 @@ def predictions(
 
     yield Setting("jump", "jump", whole=True), ask("jump")
     chained = ask("jump-diffusion")
-    yield Setting("jump-diffusion", "jump-diffusion", "as it is", True, note="each jump from noise alone"), chained
+    yield Setting("jump-diffusion", "jump-diffusion", whole=True, note="each jump from noise alone"), chained
     setting = Setting("jump-diffusion, calibrated", "jump-diffusion", "calibrated")
     yield setting, calibrated("jump-diffusion", chained)
 

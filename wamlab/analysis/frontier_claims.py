@@ -117,9 +117,9 @@ def trade_off(levels: pd.DataFrame, rivals: Sequence[str]) -> Claim | None:
 
 def answer(
     levels: pd.DataFrame, rivals: Sequence[str], names: dict[str, str], claim: Claim | None, found: Interval | Undefined,
-    kind: str, time_s: float,
+    time_s: float,
 ) -> str:  # fmt: skip
-    """In two sentences, from the levels at the last step. `names`: what a reader calls the rivals; kind: `KD[…]`."""
+    """In a few sentences, from the levels at the last step. `names`: what a reader calls the rivals."""
     rows = {(row.metric, row.variant): row for row in levels.itertuples()}
 
     def level(metric: str, name: str) -> str:
@@ -133,15 +133,19 @@ def answer(
     if claim is None:
         return f"{text}. How real its pictures look could not be measured: there are too few frames."
     most_real = list(claim.of)[1]
-    verdict = statistics.verdict(found, claim.claimed, claim.threshold)
+    verdict, plain = statistics.verdict(found, claim.claimed, claim.threshold), ("kd", "direct, calibrated")
     if verdict == statistics.NOT_REPRODUCED:
-        return f"{text}, and its pictures look more real than any other's ({kind} {level('kd', nearest)}): here one model wins both."
-    if verdict == statistics.INCONCLUSIVE:
-        return (
-            f"{text}. Whether its pictures look less real than those of {names[most_real]} cannot be said from these drives "
-            f"({kind} {level('kd', nearest)} against {level('kd', most_real)})."
+        text += f", and its pictures look more real than any other's (kernel distance {level('kd', nearest)}): here one model wins both."
+    elif verdict == statistics.INCONCLUSIVE:
+        text += (
+            f". Whether its pictures look less real than those of {names[most_real]} cannot be said from these drives "
+            f"(kernel distance {level('kd', nearest)} against {level('kd', most_real)})."
         )
-    return (
-        f"{text}, but its pictures look less real than those of {names[most_real]} ({kind} {level('kd', nearest)} against "
-        f"{level('kd', most_real)}, lower is more real): no model wins both."
-    )
+    else:
+        text += (
+            f", but its pictures look less real than those of {names[most_real]} (kernel distance from real pictures "
+            f"{level('kd', nearest)} against {level('kd', most_real)}): no model wins both."
+        )
+    if plain in rows and ("kd", "direct") in rows:
+        text += f" Calibration, which adds no detail, takes that of the direct model from {rows['kd', 'direct'].mean:.3g} to {level(*plain)}."
+    return text
