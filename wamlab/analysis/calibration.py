@@ -132,6 +132,7 @@ def warm_starts(
     start: Tensor,
     strengths: Sequence[float],
     seed: int = 0,
+    batch: int = 8,
     **settings: Any,
 ) -> dict[float, Tensor]:
     """Latents (B, F, c, h, w) by strength: the sampler starts from `start` (such as a regressor's future) with that share of the noise.
@@ -139,8 +140,6 @@ def warm_starts(
     0 gives `start` back, 1 samples from noise alone; the noise is the same for all. The model's `rollout` must take `start` and `strength`.
     """
     return {
-        strength: predict(
-            Candidate(model, settings | {"strength": strength}), context, actions, seed, len(context), start
-        )
+        strength: predict(Candidate(model, settings | {"strength": strength}), context, actions, seed, batch, start)
         for strength in strengths
     }

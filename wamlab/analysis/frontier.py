@@ -1,98 +1,223 @@
-"""The perception-distortion frontier: of each model and setting, how near to the truth and how like real frames, with intervals."""
+"""The perception-distortion plane: how near to the truth a set of predictions is, and how like real frames, with a value for each scene.
+
+Streamed: of each prediction, features and a few frames to be shown are kept, never all its frames.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from wamlab.analysis.claims import contrast, crossed
 from wamlab.analysis.rollouts import decode
-from wamlab.errors import InvalidShape
-from wamlab.metrics.distribution import Distance, frechet_distance, kernel_distance
+from wamlab.data.frames import load_frames
+from wamlab.data.latents import LatentStore
+from wamlab.data.windows import window_actions, window_starts
+from wamlab.errors import InvalidParameter, InvalidShape, TooFewSamples
+from wamlab.metrics.distribution import kernel_by_scene
 from wamlab.metrics.features import Extractor, FeatureStream
-from wamlab.metrics.pixel import cosine_similarity
-from wamlab.statistics import Interval, bootstrap_mean
-from wamlab.types import Codec
+from wamlab.metrics.pixel import cosine_similarity, rmse
+from wamlab.statistics import pseudo_values
+from wamlab.types import Codec, Scene
 
-#: The row of the true latents, decoded: nothing that predicts latents can look more real.
+#: The true latents, decoded: nothing that predicts latents can look more real, save by chance.
 CEILING = "codec ceiling"
+#: In the column `step`, which else counts the predicted frames from 1: all of them together.
+WHOLE = 0
+METRICS = ("cosine", "rmse", "kd")
 
 
 @dataclass(frozen=True)
-class Point:
-    """A model at a setting: `cosine` to the true latents, higher is nearer; its distances from the real frames, lower is more real."""
+class Windows:
+    """N held-out windows that every model is asked about.
 
-    model: str
-    setting: str
-    cosine: Interval
-    frechet: Distance
-    kernel: Distance
+    Attributes:
+        scenes, starts, notes: (N,) of each, its scene, present frame and attributes.
+        context, truth: latents (N, C, c, h, w) and (N, F, c, h, w). actions: (N, F, A).
+        real: (N, F, 3, R, R) uint8, what the camera saw: the one thing here that grows with the number of pixels.
+        times_s: (F,) since the present.
+    """
+
+    scenes: tuple[str, ...]
+    starts: tuple[int, ...]
+    notes: tuple[str, ...]
+    context: Tensor
+    truth: Tensor
+    actions: Tensor
+    real: Tensor
+    times_s: np.ndarray
+
+    @property
+    def horizon(self) -> int:
+        return self.truth.shape[1]
 
 
-def frontier(
-    predicted: Mapping[tuple[str, str], Tensor],
-    truth: Tensor,
-    real: Tensor,
-    scenes: Sequence[str],
-    starts: Sequence[int],
+def take_windows(
+    scenes: Sequence[Scene], store: LatentStore, num_context: int, horizon: int, per_scene: int = 1
+) -> Windows:
+    """`per_scene` windows of each scene that is long enough, at the middles of as many equal parts of it.
+
+    Raises `InvalidParameter` if fewer than two scenes have one.
+    """
+    starts = {scene.name: window_starts(scene, num_context, horizon) for scene in scenes}
+    index = [
+        (scene, t)
+        for scene in scenes
+        if (known := starts[scene.name])
+        for t in sorted({known[len(known) * (2 * i + 1) // (2 * per_scene)] for i in range(per_scene)})
+    ]
+    if len({scene.name for scene, _ in index}) < 2:
+        raise InvalidParameter(
+            f"{len(index)} of {len(scenes)} held-out scenes have a window of {num_context} + {horizon} frames; 2 are needed"
+        )
+    store.fill([scene for scene in scenes if starts[scene.name]])
+    z = torch.stack([store.read(scene.name)[t - num_context + 1 : t + horizon + 1].float() for scene, t in index])
+    real = torch.stack([load_frames(scene, range(t + 1, t + horizon + 1), store.resolution) for scene, t in index])
+    first, t = index[0]
+    return Windows(
+        tuple(scene.name for scene, _ in index),
+        tuple(t for _, t in index),
+        tuple(", ".join(scene.attributes.values()) for scene, _ in index),
+        z[:, :num_context],
+        z[:, num_context:],
+        torch.as_tensor(np.stack([window_actions(scene, t, horizon, num_context) for scene, t in index])),
+        real,
+        first.timestamps_s[t + 1 : t + horizon + 1] - first.timestamps_s[t],
+    )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A prediction at K steps of N windows: features (N, K, d), cosine similarity of latents and pixel RMSE (N, K), and frames
+    (P, K, 3, R, R) uint8 of the P windows to be shown."""
+
+    steps: tuple[int, ...]
+    features: Tensor
+    cosine: Tensor
+    rmse: Tensor
+    frames: Tensor
+
+
+def see(
+    latents: Tensor,
+    windows: Windows,
     codec: Codec,
     extractor: Extractor,
     steps: Sequence[int] | None = None,
-    subset_size: int = 50,
-    seed: int = 0,
-) -> list[Point]:
-    """A `Point` of each prediction and, first, of the true latents themselves.
+    shown: Sequence[int] = (),
+    chunk: int = 8,
+) -> Seen:
+    """Decode predicted latents (N, F, c, h, w), `chunk` windows at a time, and compare them with truth and camera.
 
-    The real frames go through the extractor once.
-
-    Args:
-        predicted: (model, setting) -> latents (N, F, c, h, w).
-        truth: latents (N, F, c, h, w). real: (N, F, 3, R, R) uint8 camera frames of the same windows; decoded true latents in their place
-            make the paper's ceiling of 0, which says nothing.
-        scenes, starts: (N,) of each window, its scene and present frame.
-        steps: of the future, 1 .. F, that count (the paper's: the last); by default all.
-        subset_size: of the kernel distance; the papers take min(50, number of frames).
-
-    Raises `InvalidShape` for shapes that do not fit, `TooFewSamples` as the distances.
+    steps: of the future, 1 .. F; by default all. Raises `InvalidShape` for latents that are not of these windows.
     """
-    n, horizon = truth.shape[:2]
-    chosen = [step - 1 for step in steps] if steps is not None else list(range(horizon))
-    wrong = [key for key, z in predicted.items() if z.shape != truth.shape]
-    if wrong or real.shape[:2] != (n, horizon) or not len(scenes) == len(starts) == n:
+    if latents.shape != windows.truth.shape:
         raise InvalidShape(
-            f"a frontier needs predictions and real frames of the {n} windows of {horizon} frames in the truth, each with scene and start; "
-            f"{wrong or 'real frames, scenes or starts'} are not"
+            f"predictions of these windows are {tuple(windows.truth.shape)} latents, not {tuple(latents.shape)}"
         )
-    samples = [(scene, start + i + 1) for scene, start in zip(scenes, starts, strict=True) for i in chosen]
-    target = FeatureStream(extractor).update(real[:, chosen].flatten(0, 1), samples)
-    rng, points = np.random.default_rng(seed), []
-    for (model, setting), latents in {(CEILING, ""): truth, **predicted}.items():
-        preds = FeatureStream(extractor).update(decode(codec, latents[:, chosen]).flatten(0, 1), samples)
-        near = pd.Series(cosine_similarity(latents[:, chosen], truth[:, chosen]).mean(1).numpy())
-        cosine = bootstrap_mean(near.groupby(np.asarray(scenes)).mean().to_numpy(), rng)
-        distances = frechet_distance(preds, target), kernel_distance(preds, target, subset_size, seed=seed)
-        points.append(Point(model, setting, cosine, *distances))
-    return points
+    steps = tuple(steps or range(1, windows.horizon + 1))
+    at = [step - 1 for step in steps]
+    parts, kept = [], {}
+    for first in range(0, len(latents), chunk):
+        rows = slice(first, first + chunk)
+        frames = decode(codec, latents[rows, at])
+        near = cosine_similarity(latents[rows, at], windows.truth[rows, at])
+        parts.append((extractor(frames), near, rmse(frames, windows.real[rows, at])))
+        kept |= {i: frames[i - first] for i in shown if first <= i < first + len(frames)}
+    features, near, off = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Seen(steps, features, near, off, torch.stack([kept[i] for i in shown]) if len(shown) else frames[:0])
 
 
-def table(points: Sequence[Point]) -> pd.DataFrame:
-    """model, setting, and for cosine, frechet and kernel: the value, _low, _high; kernel_std over subsets, and n scenes."""
+def cells(seen: Seen, real: Tensor, windows: Windows, extractor: Extractor, **labels: object) -> pd.DataFrame:
+    """`labels`, step, scene, cosine, rmse, kd: of every step that was seen and, where that is all of them, of the `WHOLE` horizon.
+
+    real: (N, F, d) features of the camera's frames. kd: of all frames of the step from the camera's of the same windows, as jackknife
+    values (see `kernel_by_scene`); NaN where there are too few frames.
+    """
+    groups = {step: [k] for k, step in enumerate(seen.steps)}
+    if len(seen.steps) == windows.horizon:
+        groups[WHOLE] = list(range(windows.horizon))
+    tables = []
+    for step, columns in groups.items():
+        near = pd.DataFrame(
+            {
+                "scene": windows.scenes,
+                "cosine": seen.cosine[:, columns].mean(1).double().numpy(),
+                "rmse": seen.rmse[:, columns].mean(1).double().numpy(),
+            }
+        )
+        table = near.groupby("scene").mean()
+        try:
+            values = kernel_by_scene(*streams(seen, columns, real, windows, extractor))
+        except TooFewSamples:
+            values = {}
+        tables.append(table.assign(kd=pd.Series(values, dtype=float), step=step).reset_index().assign(**labels))
+    return pd.concat(tables, ignore_index=True)[[*labels, "step", "scene", *METRICS]]
+
+
+def streams(
+    seen: Seen, columns: Sequence[int], real: Tensor, windows: Windows, extractor: Extractor
+) -> tuple[FeatureStream, FeatureStream]:
+    """The features of predicted and of real frames at the steps that stand in these columns of `seen`."""
+    at = [seen.steps[k] - 1 for k in columns]
+    samples = [(scene, t + i + 1) for scene, t in zip(windows.scenes, windows.starts, strict=True) for i in at]
+    pairs = seen.features[:, list(columns)], real[:, at]
+    preds, target = (FeatureStream(extractor).add(x.flatten(0, 1), samples) for x in pairs)
+    return preds, target
+
+
+def spread_cells(preds: Tensor, truth: Tensor, scenes: Sequence[str], **labels: object) -> pd.DataFrame:
+    """`labels`, scene, sigma, sigma_1 .. sigma_c: standard deviation of predicted latents over the truth's, by channel and on average.
+
+    preds, truth: (N, c, h, w) of one step; over windows and pixels, as calibration has it. Jackknife values, as `pseudo_values`.
+    """
+    names, row = np.unique(np.asarray(scenes), return_inverse=True)
+
+    def deviations(x: Tensor) -> np.ndarray:
+        """(1 + S, c): of all scenes, and without each."""
+        pixels = x.double().flatten(2).numpy()  # (N, c, hw)
+        sums = np.zeros((3, len(names), x.shape[1]))
+        for k, moment in enumerate((np.ones_like(pixels), pixels, pixels**2)):
+            np.add.at(sums[k], row, moment.sum(2))
+        count, total, square = np.concatenate([sums.sum(1, keepdims=True), sums.sum(1, keepdims=True) - sums], 1)
+        return np.sqrt((square / count - (total / count) ** 2).clip(min=1e-12))
+
+    ratio = deviations(preds) / deviations(truth)
+    values = pseudo_values(ratio[0], ratio[1:])
+    channels = {f"sigma_{k + 1}": values[:, k] for k in range(values.shape[1])}
+    return pd.DataFrame({**labels, "scene": names, "sigma": values.mean(1), **channels})
+
+
+def level_table(table: pd.DataFrame, metrics: Sequence[str], rng: np.random.Generator) -> pd.DataFrame:
+    """variant, step, metric, mean, low, high, n: over scenes and training seeds, of what two scenes or more have a value."""
     rows = []
-    for p in points:
-        row = {"model": p.model, "setting": p.setting}
-        for name, i in (("cosine", p.cosine), ("frechet", p.frechet.interval), ("kernel", p.kernel.interval)):
-            row |= {name: float(i.mean), f"{name}_low": float(i.low), f"{name}_high": float(i.high)}
-        rows.append(row | {"kernel_std": p.kernel.settings["std"], "n": p.cosine.n})
-    return pd.DataFrame(rows)
+    for (step, name), part in table.groupby(["step", "variant"], sort=False):
+        for metric in metrics:
+            values = contrast(part, metric, {name: 1}).dropna().to_numpy()
+            if len(values) > 1:
+                rows.append({"variant": name, "step": step, "metric": metric, **vars(crossed(values, rng))})
+    return pd.DataFrame(rows, columns=["variant", "step", "metric", "mean", "low", "high", "n"])
 
 
-def efficient(points: Sequence[Point]) -> list[Point]:
-    """Those on the frontier: no other is both nearer to the truth and more real (kernel distance). The ceiling is left out."""
-    rivals = [p for p in points if p.model != CEILING]
-    at = torch.tensor([[float(p.cosine.mean), -p.kernel.value] for p in rivals], dtype=torch.float64).reshape(-1, 2)
+def said(row: Any) -> str:
+    """`0.71 [0.68, 0.74]` of an `Interval`, or a row with its fields as `itertuples` gives it."""
+    return f"{row.mean:.3g} [{row.low:.3g}, {row.high:.3g}]"
+
+
+def efficient(levels: pd.DataFrame, leave_out: Collection[str] = (CEILING,)) -> list[str]:
+    """The variants on the frontier: no other is both nearer to the truth (cosine) and more real (kernel distance).
+
+    levels: of one step. `leave_out`: those that are no predictions.
+    """
+    wide = levels.pivot(index="variant", columns="metric", values="mean").reindex(columns=["cosine", "kd"]).dropna()
+    wide = wide.drop(index=list(leave_out), errors="ignore")
+    at = np.stack([wide.cosine, -wide.kd], axis=1)
     beaten = ((at[None] >= at[:, None]).all(-1) & (at[None] > at[:, None]).any(-1)).any(1)
-    return [p for p, b in zip(rivals, beaten.tolist(), strict=True) if not b]
+    kept = set(wide.index[~beaten])
+    return [name for name in dict.fromkeys(levels.variant) if name in kept]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wamlab.errors import InvalidParameter, InvalidShape, TooFewSamples
 from wamlab.metrics.features import Extractor, FeatureStream, SampleList, factor, sample_hash
-from wamlab.statistics import Interval
+from wamlab.statistics import Interval, pseudo_values
 
 #: A jackknife over more scenes than this leaves out groups of them.
 MAX_GROUPS = 30
@@ -101,15 +101,34 @@ def kernel_distance(
         )
     _check(preds, target, subset_size)
     (x, in_x), (y, in_y) = preds.kept, target.kept
-    xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** degree for a, b in ((x, x), (y, y), (x, y)))
+    kernels = _kernels(x, y, degree)
     generator = torch.Generator().manual_seed(seed)
     drawn = [_subsets(len(z), subset_size, num_subsets, generator) for z in (x, y)]
-    values = _mmd(xx, yy, xy, *drawn).numpy()
+    values = _mmd(*kernels, *drawn).numpy()
     groups = _groups(in_x, in_y)
     outside = [torch.as_tensor(np.array([~np.isin(names, g) for g in groups])).double() for names in (in_x, in_y)]
     settings = {"subset_size": subset_size, "num_subsets": num_subsets, "degree": degree, "seed": seed}
     settings["std"] = float(values.std())
-    return _distance("K", values.mean(), _mmd(xx, yy, xy, *outside).numpy(), preds, target, settings=settings)
+    return _distance("K", values.mean(), _mmd(*kernels, *outside).numpy(), preds, target, settings=settings)
+
+
+def kernel_by_scene(preds: FeatureStream, target: FeatureStream, degree: int = 3) -> dict[str, float]:
+    """`kernel_distance` over all kept frames at once, as a jackknife value of each scene (see `pseudo_values`), in the scenes' order.
+
+    Raises `TooFewSamples` for fewer than two scenes, or where a set without one of its scenes has fewer than two frames, and `InvalidShape`
+    as `frechet_distance`.
+    """
+    _check(preds, target)
+    (x, in_x), (y, in_y) = preds.kept, target.kept
+    scenes = sorted({*in_x, *in_y})
+    inside = [np.vstack([np.ones(len(names)), *(names != scene for scene in scenes)]) for names in (in_x, in_y)]
+    if min(rows.sum(1).min() for rows in inside) < 2:
+        raise TooFewSamples(
+            f"without one of its {len(scenes)} scenes a set has fewer than two frames, so the distance has no interval: "
+            "give frames of three scenes or more, or more frames of each"
+        )
+    whole, *left = _mmd(*_kernels(x, y, degree), *map(torch.as_tensor, inside)).numpy()
+    return dict(zip(scenes, pseudo_values(whole, np.array(left)).tolist(), strict=True))
 
 
 def _distance(
@@ -165,6 +184,12 @@ def _frechet(mean_x: Tensor, x: Tensor, mean_y: Tensor, y: Tensor) -> float:
     """The distance from means (d,) and factors (r, d): tr (Σ₁ Σ₂)^½ is the sum of the singular values of R₁ R₂ᵀ."""
     spread = x.square().sum() + y.square().sum() - 2 * torch.linalg.svdvals(x @ y.T).sum()
     return float((mean_x - mean_y).square().sum() + spread.clamp(min=0))
+
+
+def _kernels(x: Tensor, y: Tensor, degree: int) -> tuple[Tensor, Tensor, Tensor]:
+    """k(x, x) (m, m), k(y, y) (n, n) and k(x, y) (m, n) of features (m, d) and (n, d)."""
+    xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** degree for a, b in ((x, x), (y, y), (x, y)))
+    return xx, yy, xy
 
 
 def _mmd(xx: Tensor, yy: Tensor, xy: Tensor, in_x: Tensor, in_y: Tensor) -> Tensor:

@@ -22,11 +22,17 @@ class Style(NamedTuple):
 #: Colours after Okabe and Ito, chosen so that each stands out on white and on near-black. Truth is the same neutral everywhere.
 MODEL_STYLE = {
     "truth": Style("#8a8a8a", "truth"),
+    "ceiling": Style("#8a8a8a", "codec ceiling"),
     "copy": Style("#d28e00", "copy of the present", "dot"),
     "warp": Style("#7f9a1f", "constant-velocity warp", "dot"),
     "direct": Style("#2a86d1", "direct"),
+    "direct-calibrated": Style("#6db3e8", "direct, calibrated", "dash"),
     "diffusion": Style("#d9541e", "diffusion"),
     "calibrated": Style("#c2639b", "diffusion, calibrated", "dash"),
+    "oracle": Style("#d79bbf", "diffusion, oracle calibration", "dot"),
+    "guided": Style("#a5421a", "diffusion, guided", "dot"),
+    "warm": Style("#e0965c", "diffusion from direct's future", "dash"),
+    "interpolation": Style("#7b7fd4", "direct–diffusion mix", "dash"),
     "jump": Style("#12a07a", "jump chain"),
     "jump-diffusion": Style("#8a6a1f", "jump chain, diffusion", "dash"),
     "mlp": Style("#8c6bb1", "MLP", "dashdot"),

@@ -8,6 +8,7 @@ from wamlab.statistics.bootstrap import (
     bootstrap_mean,
     bootstrap_ratio,
     crossed_mean,
+    pseudo_values,
     resample_weights,
 )
 from wamlab.statistics.paired import PairedTest, bonferroni, cohens_d, compare_pairs, holm, paired_test, ranking
@@ -17,5 +18,5 @@ from wamlab.statistics.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, 
 __all__ = [
     "CROSSED", "INCONCLUSIVE", "METHODS", "NOT_REPRODUCED", "REPRODUCED", "Interval", "PairedTest", "Undefined", "bonferroni",
     "bootstrap_mean", "bootstrap_ratio", "by_scene", "cohens_d", "compare_pairs", "crossed_mean", "finding", "holm", "interval_table",
-    "paired_test", "ranking", "resample_weights", "verdict",
+    "paired_test", "pseudo_values", "ranking", "resample_weights", "verdict",
 ]  # fmt: skip

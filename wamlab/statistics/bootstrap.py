@@ -163,6 +163,16 @@ def crossed_mean(
     return Interval(float(mean), float(mean - half), float(mean + half), n)
 
 
+def pseudo_values(whole: np.ndarray | float, left: np.ndarray) -> np.ndarray:
+    """(N, …) N D - (N - 1) D_i from a number D of all N scenes, (…), and D_i (N, …) without each of them (Tukey's jackknife).
+
+    Their mean estimates the number, corrected for bias, and they vary over scenes as it does: so what is one number of a whole set enters
+    the same tables and tests as a mean over scenes.
+    """
+    left = np.asarray(left, float)
+    return len(left) * np.asarray(whole, float) - (len(left) - 1) * left
+
+
 def per_scene(values: np.ndarray) -> np.ndarray:
     """`values` as (N, …) floats. Raises `InvalidShape` if there is no scene, or a value is missing."""
     values = np.asarray(values, float)
