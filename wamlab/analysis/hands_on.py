@@ -42,10 +42,11 @@ def scrubbing(
     resolution: int,
     num_context: int = 1,
     trained: Mapping[str, tuple[float, float]] | None = None,
+    strength: float = 1.0,
 ) -> dict[str, Any]:
     """What an `ActionScrubber` asks about the present `t` of a scene: `ActionScrubber(**scrubbing(…))`.
 
-    Truth, present and predictions all went through the codec, so that its losses count for no model. In the procedural world the truth is
+    strength: how far into the noise samplers start. Truth, present and predictions all went through the codec, so that its losses count for no model. In the procedural world the truth is
     the counterfactual (`replay`), drawn for whatever actions; of a recorded scene it is not known.
 
     Raises what `window_actions` and `load_frames` raise.
@@ -59,7 +60,7 @@ def scrubbing(
         return render.to_hwc(decode(codec, encoded(codec, seen)))
 
     return {
-        "rollout": {name: asked(model, codec, context) for name, model in models.items()},
+        "rollout": {name: asked(model, codec, context, strength) for name, model in models.items()},
         "present": render.to_hwc(decode(codec, context[:, -1]))[0],
         "logged": logged,
         "truth": truth if scene.world is not None else None,
@@ -68,7 +69,7 @@ def scrubbing(
     }
 
 
-def asked(model: WorldModel, codec: Codec, context: Tensor) -> Callable[..., np.ndarray]:
+def asked(model: WorldModel, codec: Codec, context: Tensor, strength: float = 1.0) -> Callable[..., np.ndarray]:
     """A model as a callable: actions (F, A), and the settings that it has -> (F, H, W, 3) uint8.
 
     context: (1, C, c, h, w). Only a model that samples has a seed and steps.
@@ -81,7 +82,7 @@ def asked(model: WorldModel, codec: Codec, context: Tensor) -> Callable[..., np.
 
     if samples(model):
         return lambda actions, seed=0, steps=10, guidance=1.0: predicted(
-            actions, int(seed), steps=int(steps), guidance=float(guidance)
+            actions, int(seed), steps=int(steps), guidance=float(guidance), strength=strength
         )
     return lambda actions: predicted(actions, 0)
 

@@ -24,6 +24,7 @@ MODEL_STYLE = {
     "truth": Style("#8a8a8a", "truth"),
     "copy": Style("#d28e00", "copy of the present", "dot"),
     "warp": Style("#7f9a1f", "constant-velocity warp", "dot"),
+    "anchor": Style("#5f62b5", "anchor alone", "dot"),
     "direct": Style("#2a86d1", "direct"),
     "diffusion": Style("#d9541e", "diffusion"),
     "calibrated": Style("#c2639b", "diffusion, calibrated", "dash"),
