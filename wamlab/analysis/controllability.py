@@ -45,7 +45,7 @@ class Sweep:
     kept: Mapping[int, Tensor]
 
     def cells(self, angles_rad: np.ndarray, frame: int, truth: Sweep | None = None) -> dict[str, np.ndarray]:
-        """`sweep_cells` of the frame at this index, (S,) each; and as the paper counts, in whole pixels: `paper_valid`, `_rho`, `_positive`.
+        """`sweep_cells` of the frame at this index, (S,) each; the paper's, in whole pixels, begin with `paper_`.
 
         In the paper a present is valid if any of its shifts is not 0.
         """
@@ -156,9 +156,7 @@ def recover(
     """
     between = (angles_rad[1:] + angles_rad[:-1]) / 2
     latents = steer(candidate, store, asked, between, num_context, horizon, seed, batch)[:, :, frame - 1]
-    against = np.stack(
-        [_against(middle, _decoded(codec, z)) for middle, z in zip(known.middle, latents, strict=True)]
-    )
+    against = np.stack([_against(middle, _decoded(codec, z)) for middle, z in zip(known.middle, latents, strict=True)])
     return between, inverse_control(angles_rad, known.shifts_px[..., 0], between, against, rng)
 
 
@@ -171,7 +169,7 @@ def wrong_actions(
     seed: int = 0,
     batch: int = 8,
 ) -> pd.DataFrame:
-    """candidate, seed, scene, actions (`OWN` or `OTHERS`), step, cosine: how near the true latents are under the right and the wrong actions.
+    """candidate, seed, scene, actions (`OWN` or `OTHERS`), step, cosine: how near the true latents are under right and wrong actions.
 
     The wrong ones are those of the next scene's present. A model that ignores its actions, as a copy of the present does, is as near
     with both. Raises `InvalidParameter` for fewer than two scenes, and as `presents`.
@@ -187,7 +185,12 @@ def wrong_actions(
         for whose, actions in ((OWN, own), (OTHERS, own.roll(1, 0))):
             near = cosine_similarity(predict(candidate, z[:, :num_context], actions, seed, batch), z[:, num_context:])
             rows = {"scene": np.repeat([scene.name for scene, _ in asked], horizon), "cosine": near.flatten().numpy()}
-            rows |= {"candidate": name, "seed": seed, "actions": whose, "step": np.tile(np.arange(1, horizon + 1), len(asked))}
+            rows |= {
+                "candidate": name,
+                "seed": seed,
+                "actions": whose,
+                "step": np.tile(np.arange(1, horizon + 1), len(asked)),
+            }
             tables.append(pd.DataFrame(rows))
     return pd.concat(tables, ignore_index=True)
 

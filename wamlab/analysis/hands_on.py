@@ -46,8 +46,11 @@ def scrubbing(
 ) -> dict[str, Any]:
     """What an `ActionScrubber` asks about the present `t` of a scene: `ActionScrubber(**scrubbing(…))`.
 
-    strength: how far into the noise samplers start. Truth, present and predictions all went through the codec, so that its losses count for no model. In the procedural world the truth is
+    Truth, present and predictions all went through the codec, so that its losses count for no model. In the procedural world the truth is
     the counterfactual (`replay`), drawn for whatever actions; of a recorded scene it is not known.
+
+    Args:
+        strength: how far into the noise samplers start.
 
     Raises what `window_actions` and `load_frames` raise.
     """

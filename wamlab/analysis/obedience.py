@@ -22,7 +22,7 @@ from wamlab.analysis.rollouts import TRUTH, decode
 from wamlab.analysis.steering import presents
 from wamlab.config import override
 from wamlab.errors import InvalidParameter
-from wamlab.models import BASELINES, AnchorAlone
+from wamlab.models import BASELINES, AnchorAlone, Jump
 from wamlab.presets import get_preset
 from wamlab.statistics import Interval, Undefined
 from wamlab.types import Finding, Scene
@@ -34,6 +34,8 @@ GUIDANCES = (1.0, 2.0, 3.0)
 OTHER_NOISE = 10_000
 #: So many of the future frames are looked at, evenly spread.
 NUM_FRAMES = 4
+#: Scores that figures show over frames and guidance.
+DRAWN = ("valid", "rho", "slope")
 #: Rows of the tables, as they are headed; an arrow points towards better.
 HEADINGS = {
     "rho": "Spearman's ρ ↑",
@@ -60,6 +62,7 @@ class Obedience:
         recovered: as in `Measured`; relative: candidate -> error over chance.
         effect: candidate, mean, low, high, n: cosine similarity with the drive's own actions minus that with another's.
         table, paper_table: a row a candidate, as text, of the headline frame.
+        time_s, guidance: of that frame, and of all that is not said to be of another.
         weights: where each model's are from. answer: from the measurements. metrics: named numbers for the run folder.
     """
 
@@ -74,6 +77,8 @@ class Obedience:
     table: pd.DataFrame
     paper_table: pd.DataFrame
     findings: tuple[Finding, ...]
+    time_s: float
+    guidance: float
     weights: str
     answer: str
     metrics: dict[str, float]
@@ -120,16 +125,31 @@ def study(
         for name in models if s == seeds[0] else [m for m in models if m not in BASELINES]:
             ready[name, s], origins[name] = obtain(name, settings, data, codec, store, s, progress, weights)
     store.fill([scene for scene, _ in asked], progress=progress)
-    still = {(ANCHOR, s): AnchorAlone(m) for (name, s), m in ready.items() if name == "diffusion" and m.config.ego_motion}
+    still = {
+        (ANCHOR, s): AnchorAlone(m) for (name, s), m in ready.items() if name == "diffusion" and m.config.ego_motion
+    }
     sampling = {"steps": steps, "guidance": settings.guidance, "strength": settings.strength}
-    candidates = {key: Candidate(model, sampling) for key, model in {**ready, **still}.items()}
+    simple = {key: model for key, model in ready.items() if key[0] in BASELINES}
+    candidates = {key: Candidate(model, sampling) for key, model in {**simple, **still, **ready}.items()}
     shown = middle_by_speed(asked)
-    measured, pictures = measure(candidates, codec, store, asked, training_angles(training, num_angles), frame, shown, **window)
+    measured, pictures = measure(
+        candidates, codec, store, asked, training_angles(training, num_angles), frame, shown, **window
+    )
 
     scene, t = asked[shown]
     steered = {name: model for (name, s), model in ready.items() if s == seeds[0] and name not in BASELINES}
     trained = trained_range(training)
-    scrub = scrubbing(steered, codec, scene, t, settings.horizon, settings.resolution, settings.num_context, trained, settings.strength)
+    scrub = scrubbing(
+        steered,
+        codec,
+        scene,
+        t,
+        settings.horizon,
+        settings.resolution,
+        settings.num_context,
+        trained,
+        settings.strength,
+    )
     found = analyse(measured, f"{dataset} data, {preset} preset", seed)
     about = f"{scene.name}: {', '.join(scene.attributes.values()) or 'as recorded'}, {scene.actions[t, 2]:.0f} m/s"
     return dataclasses.replace(
@@ -156,7 +176,10 @@ def measure(
         shown: which present's pictures are wanted, (A, 3, R, R) of each candidate at the last frame, `TRUTH` first.
     """
     scene, t = asked[shown]
-    frames = [frame, *sorted({*np.linspace(1, horizon, min(horizon, NUM_FRAMES)).round().astype(int).tolist()} - {frame})]
+    frames = [
+        frame,
+        *sorted({*np.linspace(1, horizon, min(horizon, NUM_FRAMES)).round().astype(int).tolist()} - {frame}),
+    ]
     window = {"num_context": num_context, "horizon": horizon}
     names = tuple(scene.name for scene, _ in asked)
     rng, first = np.random.default_rng(0), next(iter(candidates))[1]
@@ -171,7 +194,10 @@ def measure(
     def note(name: str, seed: int, swept: Sweep) -> None:
         where = {"scene": np.repeat(names, len(angles_rad)), "angle_rad": np.tile(angles_rad, len(names))}
         about = {"candidate": name, "seed": seed, **where}
-        shifts.extend(pd.DataFrame({**about, "frame": k, "shift_px": swept.shifts_px[..., i].ravel()}) for i, k in enumerate(frames))
+        shifts.extend(
+            pd.DataFrame({**about, "frame": k, "shift_px": swept.shifts_px[..., i].ravel()})
+            for i, k in enumerate(frames)
+        )
         if seed == first:
             pictures[name] = swept.kept[shown][:, frames.index(max(frames))]
 
@@ -184,9 +210,9 @@ def measure(
         swept = sweep(candidate, codec, store, asked, angles_rad, frames=frames, seed=seed, keep=[shown], **window)
         take(name, seed, swept, guidance, frames)
         note(name, seed, swept)
-        about = {"candidate": name, "seed": seed}
+        about, near = {"candidate": name, "seed": seed}, window | {"horizon": reach(candidate.model, frame, horizon)}
         between, inverse = recover(
-            candidate, codec, store, asked, angles_rad, swept, frame=frame, seed=seed + OTHER_NOISE, rng=rng, **window
+            candidate, codec, store, asked, angles_rad, swept, frame=frame, seed=seed + OTHER_NOISE, rng=rng, **near
         )
         errors.append(pd.DataFrame({**about, "scene": names, "error": inverse.error_of, "chance": inverse.chance_of}))
         where = {"scene": np.repeat(names, len(between)), "asked_rad": np.tile(between, len(names))}
@@ -197,11 +223,19 @@ def measure(
         for weight in GUIDANCES if samples(candidate.model) and name != ANCHOR else ():
             if weight != guidance:
                 guided = Candidate(candidate.model, {**candidate.settings, "guidance": weight})
-                swept = sweep(guided, codec, store, asked, angles_rad, frames=[frame], seed=seed, **window)
+                swept = sweep(guided, codec, store, asked, angles_rad, frames=[frame], seed=seed, **near)
                 take(name, seed, swept, weight, [frame])
     times_s = {k: round(float(scene.timestamps_s[t + k] - scene.timestamps_s[t]), 3) for k in sorted(frames)}
-    joined = [pd.concat(part, ignore_index=True) if part else pd.DataFrame() for part in (cells, shifts, recovered, errors, actions)]
+    joined = [
+        pd.concat(part, ignore_index=True) if part else pd.DataFrame()
+        for part in (cells, shifts, recovered, errors, actions)
+    ]
     return Measured(angles_rad, names, times_s, frame, guidance, *joined), pictures
+
+
+def reach(model: Any, frame: int, horizon: int) -> int:
+    """How far a model must be rolled out for the frame at hand: a chain only that far, others over the whole horizon at once."""
+    return frame if isinstance(model, Jump) and frame % model.config.jump == 0 else horizon
 
 
 def analyse(m: Measured, measured_on: str, seed: int = 0) -> Obedience:
@@ -214,7 +248,7 @@ def analyse(m: Measured, measured_on: str, seed: int = 0) -> Obedience:
     found = {
         (name, guidance, frame, score): m.score(score, name, rng, frame, guidance)
         for name, guidance, frame in places
-        for score in SCORES
+        for score in (SCORES if (frame, guidance) == (m.frame, m.guidance) else DRAWN)
         if score != "slope" or TRUTH in names
     }
     levels = [
@@ -227,7 +261,10 @@ def analyse(m: Measured, measured_on: str, seed: int = 0) -> Obedience:
     effect = effects(m, rng)
     findings = judge(m, effect, on, rng)
     headings = {s: h for s, h in HEADINGS.items() if s != "slope" or TRUTH in names}
-    table = {name: {"valid drives": count(m, "valid", name)} | {h: said(here[name, s]) for s, h in headings.items()} for name in names}
+    table = {
+        name: {"valid drives": count(m, "valid", name)} | {h: said(here[name, s]) for s, h in headings.items()}
+        for name in names
+    }
     for name in names:
         table[name]["inverse control, error over chance ↓"] = said(relative[name]) if name in relative else "–"
     paper_table = {
@@ -243,7 +280,7 @@ def analyse(m: Measured, measured_on: str, seed: int = 0) -> Obedience:
         {}, "", {}, curves(m, rng), pd.DataFrame(levels, columns=columns), m.recovered, relative,
         pd.DataFrame([{"candidate": c, **vars(i)} for c, i in effect.items()], columns=["candidate", "mean", "low", "high", "n"]),
         pd.DataFrame.from_dict(table, orient="index"), pd.DataFrame.from_dict(paper_table, orient="index"),
-        tuple(findings.values()), "", answer(m, findings, rng), metrics,
+        tuple(findings.values()), m.times_s[m.frame], m.guidance, "", answer(m, findings, rng), metrics,
     )  # fmt: skip
 
 
@@ -257,8 +294,8 @@ def curves(m: Measured, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def said(found: Interval | Undefined) -> str:
-    """`0.81 [0.70, 0.93]`, or why there is no number."""
-    return str(found) if isinstance(found, Undefined) else f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    """`0.81 [0.70, 0.93]`, or that there is no number."""
+    return "not measured" if isinstance(found, Undefined) else f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def count(m: Measured, column: str, name: str) -> str:

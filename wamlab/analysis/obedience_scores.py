@@ -115,15 +115,19 @@ def effects(m: Measured, rng: np.random.Generator) -> dict[str, Interval | Undef
     return dict(action_effect(m.actions, rng))
 
 
-def judge(m: Measured, effect: Mapping[str, Interval | Undefined], measured_on: str, rng: np.random.Generator) -> dict[str, Finding]:
+def judge(
+    m: Measured, effect: Mapping[str, Interval | Undefined], measured_on: str, rng: np.random.Generator
+) -> dict[str, Finding]:
     """The paper's claims that these candidates can be asked about, by a key."""
     names, last = set(m.cells.candidate), max(m.times_s)
-    when, on = f"{m.times_s[m.frame]:g} s ahead", f"{measured_on}"
+    when = f"{m.times_s[m.frame]:g} s ahead"
     found: dict[str, Finding] = {}
 
-    def claim(key: str, needs: Sequence[str], text: str, paper: str, number: Interval | Undefined, **rule: float) -> None:
+    def claim(
+        key: str, needs: Sequence[str], text: str, paper: str, number: Interval | Undefined, **rule: float
+    ) -> None:
         if names.issuperset(needs):
-            found[key] = statistics.finding(text, paper, number, on, **rule)
+            found[key] = statistics.finding(text, paper, number, measured_on, **rule)
 
     def both(a: tuple[str, float], b: tuple[str, float]) -> Interval | Undefined:
         """How much more the shifts of a follow the wheel than those of b, in drives where both move."""
@@ -146,11 +150,11 @@ def judge(m: Measured, effect: Mapping[str, Interval | Undefined], measured_on: 
         "ρ −.181 on 39 of 40 drives", m.score("rho", "direct", rng), claimed=-1,
     )  # fmt: skip
     claim(
-        "difference", ["direct", "diffusion"], "The diffusion model obeys better than the direct one (difference in ρ, drives where both move)",
+        "difference", ["direct", "diffusion"], "The diffusion model obeys better than the direct one (difference in ρ where both move)",
         "ρ .813 against −.181", both(("diffusion", own), ("direct", own)),
     )  # fmt: skip
     claim(
-        "guidance", ["diffusion"], "Guidance of weight 3 lowers the diffusion model's ρ (difference to weight 1, drives where both move)",
+        "guidance", ["diffusion"], "Guidance of weight 3 lowers the diffusion model's ρ (difference to weight 1)",
         "ρ .813, .659, .463 for weights 1, 2, 3", both(("diffusion", 3.0), ("diffusion", 1.0)), claimed=-1,
     )  # fmt: skip
     claim(
@@ -164,18 +168,18 @@ def judge(m: Measured, effect: Mapping[str, Interval | Undefined], measured_on: 
     if {"direct", "diffusion"} <= names:
         gap = m.of("error", "diffusion") - m.of("error", "direct")
         claim(
-            "inverse, difference", [], "It is read better from the diffusion model's than from the direct one's (difference in error over chance)",
+            "inverse, difference", [], "It is read better from the diffusion model's than from the direct one's (difference)",
             ".671 against 1.242", ratio(gap, m.of("chance", "diffusion"), rng), claimed=-1,
         )  # fmt: skip
     claim(
-        "actions", ["diffusion"], "The drive's own actions bring the diffusion model nearer to the truth than another drive's (difference in cosine similarity)",
+        "actions", ["diffusion"], "With another drive's actions the diffusion model is farther from the truth (loss of cosine similarity)",
         "not reported", effect.get("diffusion", Undefined("there is one drive only")),
     )  # fmt: skip
-    base = ANCHOR if ANCHOR in names else "copy"
+    base = ANCHOR if ANCHOR in names else "copy"  # where the anchor stands still
     if {"diffusion", base, TRUTH} <= names:
         more = m.of("along", "diffusion") - m.of("along", base)
         claim(
-            "learned", [], "What the diffusion model learned moves its picture farther with the wheel than its anchor does (difference in slope on the truth)",
+            "learned", [], "Diffusion moves the picture farther with the wheel than its anchor alone (difference in slope)",
             "not reported", ratio(more, m.of("squared", TRUTH), rng),
         )  # fmt: skip
     return found
@@ -186,14 +190,19 @@ def answer(m: Measured, found: Mapping[str, Finding], rng: np.random.Generator) 
     names = list(m.cells.candidate.drop_duplicates())
     learned = [name for name in names if name not in (*BASELINES, ANCHOR, TRUTH)]
     rho = {name: m.score("rho", name, rng) for name in learned}
-    groups = {kind: [n for n in learned if statistics.verdict(rho[n]) == kind] for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)}
+    groups = {
+        kind: [n for n in learned if statistics.verdict(rho[n]) == kind]
+        for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
+    }
     n, when = len(m.scenes), f"{m.times_s[m.frame]:g} s"
     drives = f"{n} held-out drive{'s' * (n != 1)}"
     parts = []
     if obey := groups[REPRODUCED]:
         means = sorted(float(rho[name].mean) for name in obey)
         span = f"{means[0]:.2f}" if f"{means[0]:.2f}" == f"{means[-1]:.2f}" else f"{means[0]:.2f} to {means[-1]:.2f}"
-        whose = "Every model's picture follows" if len(obey) == len(learned) else f"The pictures of {_list(obey)} follow"
+        whose = (
+            "Every model's picture follows" if len(obey) == len(learned) else f"The pictures of {_list(obey)} follow"
+        )
         parts.append(f"{whose} the wheel {when} after it is turned (Spearman's ρ {span}, {drives}).")
     if against := groups[NOT_REPRODUCED]:
         parts.append(f"That of {_list(against)} moves against the wheel ({when} after it is turned, {drives}).")
@@ -204,14 +213,18 @@ def answer(m: Measured, found: Mapping[str, Finding], rng: np.random.Generator) 
     slopes = {name: m.score("slope", name, rng) for name in ("diffusion", ANCHOR) if name in names and TRUTH in names}
     slope, anchor = slopes.get("diffusion"), slopes.get(ANCHOR)
     if isinstance(slope, Interval):
-        parts.append(f"Where the true picture moves by 10 pixels, the diffusion model's moves by {10 * slope.mean:.1f}.")
+        parts.append(
+            f"Where the true picture moves by 10 pixels, the diffusion model's moves by {10 * slope.mean:.1f}."
+        )
     if isinstance(slope, Interval) and isinstance(anchor, Interval) and "learned" in found:
         adds = {
             REPRODUCED: "what it learned on top moves it farther",
             NOT_REPRODUCED: "what it learned on top moves it less far",
             INCONCLUSIVE: "that what it learned on top moves it any farther is not shown",
         }[found["learned"].verdict]
-        parts.append(f"Its anchor alone, the present shifted as speed and steering say, moves by {10 * anchor.mean:.1f}: {adds}.")
+        parts.append(
+            f"Its anchor alone, the present shifted as speed and steering say, moves by {10 * anchor.mean:.1f}: {adds}."
+        )
     if "direct" in obey:
         parts.append("So unlike in the paper, the direct model obeys, too.")
     elif "direct" in groups[NOT_REPRODUCED]:

@@ -81,6 +81,51 @@ class Picture:
         return {"text/plain": self.description, "image/jpeg": base64.b64encode(encoded).decode()}
 
 
+@dataclass(frozen=True, eq=False)
+class Strips:
+    """Rows of small pictures that flow beside each other where there is room, each row with its name.
+
+    rows: name -> (N, H, W, 3) uint8. captions: what each of the N is. styles: `row_styles`. note: under all of them.
+    """
+
+    rows: Mapping[str, np.ndarray]
+    captions: Sequence[str]
+    styles: Mapping[str, Mapping[str, str]]
+    note: str = ""
+    quality: int = 85
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        labels = {name: self.styles.get(name, {}).get("label", name) for name in self.rows}
+        said = f"{', '.join(self.captions)} of {', '.join(labels.values())}. {self.note}".strip()
+        if not self.rows:
+            return {"text/plain": "no pictures", "text/html": '<p class="empty">No pictures.</p>'}
+        sheet = render.encode_image(
+            render.tile(np.concatenate(list(self.rows.values())), len(self.captions)), "JPEG", self.quality
+        )
+        body = "".join(self._row(name, labels[name]) for name in self.rows)
+        grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:.9rem 1.4rem"
+        note = (
+            f'<p style="margin:.7rem 0 0;font-size:.9em;opacity:.75">{html.escape(self.note)}</p>' if self.note else ""
+        )
+        return {
+            "text/plain": said,
+            "text/html": f'<div style="{grid}">{body}</div>{note}',
+            "image/jpeg": base64.b64encode(sheet).decode(),
+        }
+
+    def _row(self, name: str, label: str) -> str:
+        pictures = base64.b64encode(render.strip(self.rows[name], self.quality, "JPEG")).decode()
+        color = self.styles.get(name, {}).get("color", "currentColor")
+        captions = "".join(f"<span>{html.escape(caption)}</span>" for caption in self.captions)
+        below = f"display:grid;grid-template-columns:repeat({len(self.captions)},1fr);text-align:center;font-size:.8em;opacity:.75"
+        return (
+            f'<div><div style="margin:0 0 .2rem;font-size:.95em;font-weight:600"><span style="color:{html.escape(color)}">■</span> '
+            f'{html.escape(label)}</div><img alt="{html.escape(label)}: {html.escape(", ".join(self.captions))}" '
+            f'style="width:100%;border-radius:5px;display:block" src="data:image/jpeg;base64,{pictures}">'
+            f'<div style="{below}">{captions}</div></div>'
+        )
+
+
 class Findings(tuple):
     """A tuple of `Finding`s that displays as one table: claim, paper, measured with its interval, verdict."""
 
