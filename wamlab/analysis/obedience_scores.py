@@ -190,8 +190,9 @@ def answer(m: Measured, found: Mapping[str, Finding], rng: np.random.Generator) 
     names = list(m.cells.candidate.drop_duplicates())
     learned = [name for name in names if name not in (*BASELINES, ANCHOR, TRUTH)]
     rho = {name: m.score("rho", name, rng) for name in learned}
+    still = [name for name in learned if not m.of("valid", name).any()]
     groups = {
-        kind: [n for n in learned if statistics.verdict(rho[n]) == kind]
+        kind: [n for n in learned if n not in still and statistics.verdict(rho[n]) == kind]
         for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
     }
     n, when = len(m.scenes), f"{m.times_s[m.frame]:g} s"
@@ -206,12 +207,17 @@ def answer(m: Measured, found: Mapping[str, Finding], rng: np.random.Generator) 
         parts.append(f"{whose} the wheel {when} after it is turned (Spearman's ρ {span}, {drives}).")
     if against := groups[NOT_REPRODUCED]:
         parts.append(f"That of {_list(against)} moves against the wheel ({when} after it is turned, {drives}).")
+    if still:
+        whose = "No model's picture moves" if len(still) == len(learned) else f"With {_list(still)} it does not move"
+        parts.append(f"{whose} with the wheel ({when} after it is turned, {drives}).")
     if open_ := groups[INCONCLUSIVE]:
         parts.append(f"Whether {_list(open_)} obey{'s' * (len(open_) == 1)} cannot be told here.")
     if not learned:
         parts.append("No model that learns was asked.")
     slopes = {name: m.score("slope", name, rng) for name in ("diffusion", ANCHOR) if name in names and TRUTH in names}
     slope, anchor = slopes.get("diffusion"), slopes.get(ANCHOR)
+    if "diffusion" in still:
+        slope = None
     if isinstance(slope, Interval):
         parts.append(
             f"Where the true picture moves by 10 pixels, the diffusion model's moves by {10 * slope.mean:.1f}."

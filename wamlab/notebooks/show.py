@@ -114,15 +114,18 @@ class Strips:
         }
 
     def _row(self, name: str, label: str) -> str:
-        pictures = base64.b64encode(render.strip(self.rows[name], self.quality, "JPEG")).decode()
-        color = self.styles.get(name, {}).get("color", "currentColor")
-        captions = "".join(f"<span>{html.escape(caption)}</span>" for caption in self.captions)
-        below = f"display:grid;grid-template-columns:repeat({len(self.captions)},1fr);text-align:center;font-size:.8em;opacity:.75"
+        color = html.escape(self.styles.get(name, {}).get("color", "currentColor"))
+        cells = "".join(
+            f'<div><img alt="{html.escape(f"{label}, {caption}")}" style="width:100%;border-radius:4px;display:block" '
+            f'src="data:image/jpeg;base64,{base64.b64encode(render.encode_image(frame, "JPEG", self.quality)).decode()}">'
+            f'<span style="opacity:.75">{html.escape(caption)}</span></div>'
+            for frame, caption in zip(self.rows[name], self.captions, strict=True)
+        )
+        grid = f"display:grid;grid-template-columns:repeat({len(self.captions)},1fr);gap:.3rem;text-align:center;font-size:.8em"
+        head = f'<span style="color:{color}">■</span> {html.escape(label)}'
         return (
-            f'<div><div style="margin:0 0 .2rem;font-size:.95em;font-weight:600"><span style="color:{html.escape(color)}">■</span> '
-            f'{html.escape(label)}</div><img alt="{html.escape(label)}: {html.escape(", ".join(self.captions))}" '
-            f'style="width:100%;border-radius:5px;display:block" src="data:image/jpeg;base64,{pictures}">'
-            f'<div style="{below}">{captions}</div></div>'
+            f'<div><div style="margin:0 0 .2rem;font-size:.95em;font-weight:600">{head}</div>'
+            f'<div style="{grid}">{cells}</div></div>'
         )
 
 

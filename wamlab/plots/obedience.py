@@ -24,42 +24,33 @@ SCORE_AXES = {
 def shift_over_angle(curves: pd.DataFrame, title: str = "") -> go.Figure:
     """The picture's shift against the angle at the wheel, a curve a candidate: at the first and the last time ahead, a panel each."""
     times = sorted({curves.time_s.min(), curves.time_s.max()})
-    heads = [f"{time_s:g} s after turning the wheel" for time_s in times]
-    figure = make_subplots(cols=len(times), horizontal_spacing=0.12, subplot_titles=heads)
+    figure = make_subplots(cols=len(times), horizontal_spacing=0.12)
     for column, time_s in enumerate(times, 1):
-        here = curves[curves.time_s == time_s]
-        for name in here.candidate.unique():
-            _curve(figure, here[here.candidate == name], "angle_rad", name, column, ".1f", legend=column == 1)
-        figure.update_xaxes(title_text="steering wheel, rad (left is positive)", row=1, col=column)
+        _curves(figure, curves[curves.time_s == time_s], "angle_rad", column, ".1f")
+        figure.update_xaxes(title_text=f"wheel, rad (left > 0), {time_s:g} s ahead", row=1, col=column)
     figure.update_yaxes(title_text="shift to the right, px", row=1, col=1)
-    return _laid_out(figure, title, f"Mean over {_drives(curves)}; bands are 95 % intervals over drives.", 520)
+    return _laid_out(figure, title, f"Mean over {_drives(curves)}; bands are 95 % intervals over drives.", 480)
 
 
 def scores_over_time(levels: pd.DataFrame, guidance: float, title: str = "") -> go.Figure:
     """Spearman's ρ and, where the truth is known, the slope on it, against the time ahead."""
     rows = levels[levels.guidance == guidance]
-    scores = [score for score in ("rho", "slope") if score in set(rows.score)] or ["rho"]
-    figure = make_subplots(cols=len(scores), horizontal_spacing=0.12)
+    scores = [score for score in ("rho", "slope") if score in set(rows.score)]
+    figure = make_subplots(cols=max(1, len(scores)), horizontal_spacing=0.12)
     for column, score in enumerate(scores, 1):
-        here = rows[rows.score == score]
-        for name in here.candidate.unique():
-            _curve(figure, here[here.candidate == name], "time_s", name, column, ".2f", legend=column == 1)
+        _curves(figure, rows[rows.score == score], "time_s", column, ".2f")
         figure.update_xaxes(title_text="time ahead, s", rangemode="tozero", row=1, col=column)
-        figure.update_yaxes(title_text=SCORE_AXES[score], row=1, col=column)
-    return _laid_out(
-        figure,
-        title,
-        f"{_drives(rows)}; bands are 95 % intervals over drives. ρ: only drives whose picture moves.",
-        480,
-    )
+        figure.update_yaxes(title_text=SCORE_AXES[score], tickformat=".2~f", row=1, col=column)
+    note = f"{_drives(rows)}; bands are 95 % intervals over drives. ρ: only drives whose picture moves."
+    return _laid_out(figure, title, note, 440)
 
 
 def scores_over_guidance(levels: pd.DataFrame, time_s: float, title: str = "") -> go.Figure:
     """Spearman's ρ, the slope on the truth and the share of drives that count, against guidance, of the models that have any."""
     rows = levels[levels.time_s == time_s]
     rows = rows[rows.groupby("candidate").guidance.transform("nunique") > 1]
-    scores = [score for score in ("rho", "slope", "valid") if score in set(rows.score)] or ["rho"]
-    figure = make_subplots(cols=len(scores), horizontal_spacing=0.1)
+    scores = [score for score in ("rho", "slope", "valid") if score in set(rows.score)]
+    figure = make_subplots(cols=max(1, len(scores)), horizontal_spacing=0.1)
     for column, score in enumerate(scores, 1):
         here = rows[rows.score == score].sort_values("guidance")
         for place, name in enumerate(here.candidate.unique()):
@@ -77,7 +68,8 @@ def scores_over_guidance(levels: pd.DataFrame, time_s: float, title: str = "") -
                 hovertemplate=f"{style.label}: %{{y:.3f}} [%{{customdata[0]:.3f}}, %{{customdata[1]:.3f}}]<extra></extra>",
             )  # fmt: skip
         figure.update_xaxes(title_text="weight of guidance", dtick=1, row=1, col=column)
-        figure.update_yaxes(title_text=SCORE_AXES[score], row=1, col=column)
+        shown = {"range": [-0.03, 1.05]} if score == "valid" else {}
+        figure.update_yaxes(title_text=SCORE_AXES[score], tickformat=".2~f", **shown, row=1, col=column)
     return _laid_out(figure, title, f"{_drives(rows)}, {time_s:g} s ahead; bars are 95 % intervals over drives.", 400)
 
 
@@ -85,30 +77,19 @@ def asked_and_read(recovered: pd.DataFrame, relative: Mapping[str, Interval | Un
     """The angle that made a future, and the one that is read from it: a dot a drive and angle, a panel a model; the line is perfect."""
     names = [name for name in recovered.candidate.unique() if name != "copy"]
     columns = min(3, max(1, len(names)))
-    heads = [f"{style_of(name).label}<br><sub>{_over_chance(relative.get(name))}</sub>" for name in names]
+    known = {name: found for name, found in relative.items() if isinstance(found, Interval)}
+    heads = [f"{style_of(name).label}: {said(known[name]) if name in known else 'not measured'}" for name in names]
     shape = {"rows": -(-max(1, len(names)) // columns), "cols": columns}
-    figure = make_subplots(
-        **shape,
-        shared_xaxes="all",
-        shared_yaxes="all",
-        subplot_titles=heads,
-        horizontal_spacing=0.05,
-        vertical_spacing=0.16,
-    )
+    space = {"horizontal_spacing": 0.05, "vertical_spacing": 0.16}
+    figure = make_subplots(**shape, **space, shared_xaxes="all", shared_yaxes="all", subplot_titles=heads)
     ends = [recovered.asked_rad.min(), recovered.asked_rad.max()]
     reach = 2.5 * (ends[1] - ends[0])
     for place, name in enumerate(names):
         at = {"row": place // columns + 1, "col": place % columns + 1}
         rows, style = recovered[recovered.candidate == name], style_of(name)
         figure.add_scatter(
-            x=ends,
-            y=ends,
-            mode="lines",
-            line={"color": _NEUTRAL, "dash": "dot"},
-            hoverinfo="skip",
-            showlegend=False,
-            **at,
-        )
+            x=ends, y=ends, mode="lines", line={"color": _NEUTRAL, "dash": "dot"}, hoverinfo="skip", showlegend=False, **at
+        )  # fmt: skip
         figure.add_scatter(
             x=rows.asked_rad, y=rows.named_rad.clip(ends[0] - reach, ends[1] + reach), mode="markers", showlegend=False, name=style.label,
             marker={"color": transparent(style.color, 0.45), "size": 7}, customdata=rows.scene,
@@ -119,10 +100,9 @@ def asked_and_read(recovered: pd.DataFrame, relative: Mapping[str, Interval | Un
         figure.update_xaxes(
             title_text="angle asked, rad" if place >= len(names) - columns else "", showticklabels=True, **at
         )
-    note = (
-        f"{recovered.scene.nunique()} drives, {recovered.asked_rad.nunique()} angles each. Dotted: read without error."
-    )
-    figure.update_layout(margin_t=120)
+    asked = f"{recovered.scene.nunique()} drives, {recovered.asked_rad.nunique()} angles each"
+    note = f"{asked}. Dotted: read without error; what is far off stands at the edge. Above: mean error over chance ↓."
+    figure.update_annotations(font_size=13)
     return _laid_out(figure, title, note, 130 + 250 * shape["rows"])
 
 
@@ -141,26 +121,22 @@ def action_dots(effect: pd.DataFrame, title: str = "") -> go.Figure:
     )
 
 
-def _curve(figure: go.Figure, rows: pd.DataFrame, x: str, name: str, column: int, digits: str, legend: bool) -> None:
-    """A line with its interval as a band; the truth's is thicker."""
-    style, rows = style_of(name), rows.sort_values(x)
-    shared = {"x": rows[x].to_numpy(), "legendgroup": name, "name": style.label}
-    flat = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-    fill = {"fill": "tonexty", "fillcolor": transparent(style.color, 0.1)}
-    figure.add_scatter(y=rows.low.to_numpy(), **shared, **flat, row=1, col=column)
-    figure.add_scatter(y=rows.high.to_numpy(), **shared, **flat, **fill, row=1, col=column)
-    figure.add_scatter(
-        y=rows["mean"].to_numpy(), **shared, mode="lines+markers", showlegend=legend, marker={"size": 6},
-        line={"color": style.color, "width": 4 if name == "truth" else 2, "dash": style.dash}, row=1, col=column,
-        customdata=rows[["low", "high"]].to_numpy(),
-        hovertemplate=f"%{{y:{digits}}} [%{{customdata[0]:{digits}}}, %{{customdata[1]:{digits}}}]",
-    )  # fmt: skip
-
-
-def _over_chance(found: Interval | Undefined | None) -> str:
-    return (
-        f"error over chance ↓ {said(found)}" if isinstance(found, Interval) else "not measured: too few pictures move"
-    )
+def _curves(figure: go.Figure, table: pd.DataFrame, x: str, column: int, digits: str) -> None:
+    """For each candidate a line with its interval as a band, named in the legend once; the truth's is thicker."""
+    for name in table.candidate.unique():
+        style, rows = style_of(name), table[table.candidate == name].sort_values(x)
+        named = any(trace.legendgroup == name and trace.showlegend for trace in figure.data)
+        shared = {"x": rows[x].to_numpy(), "legendgroup": name, "name": style.label}
+        flat = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+        fill = {"fill": "tonexty", "fillcolor": transparent(style.color, 0.1)}
+        figure.add_scatter(y=rows.low.to_numpy(), **shared, **flat, row=1, col=column)
+        figure.add_scatter(y=rows.high.to_numpy(), **shared, **flat, **fill, row=1, col=column)
+        figure.add_scatter(
+            y=rows["mean"].to_numpy(), **shared, mode="lines+markers", showlegend=not named, marker={"size": 6},
+            line={"color": style.color, "width": 4 if name == "truth" else 2, "dash": style.dash}, row=1, col=column,
+            customdata=rows[["low", "high"]].to_numpy(),
+            hovertemplate=f"%{{y:{digits}}} [%{{customdata[0]:{digits}}}, %{{customdata[1]:{digits}}}]",
+        )  # fmt: skip
 
 
 def _drives(table: pd.DataFrame) -> str:
