@@ -66,16 +66,16 @@ def study(as_published):
 def test_verdicts_are_those_of_the_models(study):
     found = verdicts(study)
     assert found["The diffusion model obeys the wheel, 0.5 s ahead"] == "reproduced"
-    assert found["It still does at the end of the horizon, 1 s ahead"] == "reproduced"
-    assert found["The direct model does not obey, 0.5 s ahead"] == "reproduced"
-    assert found["The diffusion model obeys better than the direct one"] == "reproduced"
-    assert found["Guidance of weight 3 lowers the diffusion model's ρ"] == "reproduced"
+    assert found["It does at the end of the horizon, 1 s ahead"] == "reproduced"
+    assert found["The direct model does not obey, 1 s ahead"] == "reproduced"
+    assert found["The diffusion model obeys better than the direct one, 1 s ahead"] == "reproduced"
+    assert found["Guidance of weight 3 lowers the diffusion model's ρ, 1 s ahead"] == "reproduced"
     assert found["The steering can be read from the diffusion model's futures"] == "reproduced"
     assert found["It cannot be read from the direct model's"] == "not reproduced"  # it disobeys in perfect order
     assert found["Diffusion moves the picture farther with the wheel than its anchor alone"] == "reproduced"
     assert all(f.measured_on == "made-up data, tiny preset, 3 held-out drives, 1 seed" for f in study.findings)
     by_claim = {f.claim.split(" (")[0]: f.measured for f in study.findings}
-    assert by_claim["Guidance of weight 3 lowers the diffusion model's ρ"] == pytest.approx(-2)
+    assert by_claim["Guidance of weight 3 lowers the diffusion model's ρ, 1 s ahead"] == pytest.approx(-2)
 
 
 def test_the_answer_says_who_obeys(study):
@@ -100,7 +100,7 @@ def test_guidance_is_swept_where_there_is_any(study):
     assert sorted(swept["diffusion"]) == [1, 3]  # at 2 nothing moves, and there is no ρ
     assert list(swept["direct"]) == [1]
     valid = study.levels[(study.levels.score == "valid") & (study.levels.guidance == 2)]
-    assert valid["mean"].tolist() == [0]
+    assert valid["mean"].tolist() == [0, 0]  # at the first frame and the last
 
 
 def test_pictures_are_of_the_wheel_left_middle_and_right(as_published):
@@ -125,7 +125,7 @@ def test_figures_show_every_candidate(study):
     assert sorted(t.name for t in horizon.data if t.showlegend) == [
         "copy of the present", "diffusion", "direct", "truth"
     ]  # fmt: skip
-    guided = draw.scores_over_guidance(study.levels, study.time_s)
+    guided = draw.scores_over_guidance(study.levels)
     assert {t.name for t in guided.data} == {"diffusion"}
     heads = [a.text for a in draw.asked_and_read(study.recovered, study.relative).layout.annotations]
     assert [h.split(":")[0] for h in heads] == ["direct", "diffusion"]
@@ -137,7 +137,7 @@ def test_recorded_drives_have_all_but_the_truth(recorded):
     study = obedience.analyse(m, "recorded data")
     assert "truth" not in study.table.index and not any("slope" in c for c in study.table.columns)
     assert "truth" not in pictures and "true picture" not in study.answer
-    assert "Every model's picture follows the wheel" in study.answer and "unlike in the paper" in study.answer
+    assert "Every model's picture follows the wheel" in study.answer and "Unlike in the paper" in study.answer
     assert not any("anchor" in f.claim for f in study.findings) and without_nan(study)
     assert len(draw.scores_over_time(study.levels, study.guidance).data) == 6  # one panel, two lines with bands
 
@@ -151,7 +151,7 @@ def test_with_one_drive_nothing_is_judged(recorded):
     assert study.table.loc["direct", "valid drives"] == "1 of 1"
     for figure in (
         draw.scores_over_time(study.levels, study.guidance),
-        draw.scores_over_guidance(study.levels, study.time_s),
+        draw.scores_over_guidance(study.levels),
         draw.action_dots(study.effect),
     ):
         assert figure.layout.annotations[0].text == "nothing here to measure"

@@ -62,7 +62,7 @@ class Obedience:
         recovered: as in `Measured`; relative: candidate -> error over chance.
         effect: candidate, mean, low, high, n: cosine similarity with the drive's own actions minus that with another's.
         table, paper_table: a row a candidate, as text, of the headline frame.
-        time_s, guidance: of that frame, and of all that is not said to be of another.
+        guidance: of all that is not said to be of another.
         weights: where each model's are from. answer: from the measurements. metrics: named numbers for the run folder.
     """
 
@@ -77,7 +77,6 @@ class Obedience:
     table: pd.DataFrame
     paper_table: pd.DataFrame
     findings: tuple[Finding, ...]
-    time_s: float
     guidance: float
     weights: str
     answer: str
@@ -223,8 +222,9 @@ def measure(
         for weight in GUIDANCES if samples(candidate.model) and name != ANCHOR else ():
             if weight != guidance:
                 guided = Candidate(candidate.model, {**candidate.settings, "guidance": weight})
-                swept = sweep(guided, codec, store, asked, angles_rad, frames=[frame], seed=seed, **near)
-                take(name, seed, swept, weight, [frame])
+                ends = sorted({frame, max(frames)})
+                swept = sweep(guided, codec, store, asked, angles_rad, frames=ends, seed=seed, **window)
+                take(name, seed, swept, weight, ends)
     times_s = {k: round(float(scene.timestamps_s[t + k] - scene.timestamps_s[t]), 3) for k in sorted(frames)}
     joined = [
         pd.concat(part, ignore_index=True) if part else pd.DataFrame()
@@ -280,7 +280,7 @@ def analyse(m: Measured, measured_on: str, seed: int = 0) -> Obedience:
         {}, "", {}, curves(m, rng), pd.DataFrame(levels, columns=columns), m.recovered, relative,
         pd.DataFrame([{"candidate": c, **vars(i)} for c, i in effect.items()], columns=["candidate", "mean", "low", "high", "n"]),
         pd.DataFrame.from_dict(table, orient="index"), pd.DataFrame.from_dict(paper_table, orient="index"),
-        tuple(findings.values()), m.times_s[m.frame], m.guidance, "", answer(m, findings, rng), metrics,
+        tuple(findings.values()), m.guidance, "", answer(m, findings, rng), metrics,
     )  # fmt: skip
 
 

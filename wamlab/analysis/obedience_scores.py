@@ -130,31 +130,29 @@ def judge(
             found[key] = statistics.finding(text, paper, number, measured_on, **rule)
 
     def both(a: tuple[str, float], b: tuple[str, float]) -> Interval | Undefined:
-        """How much more the shifts of a follow the wheel than those of b, in drives where both move."""
-        (x, y), (v, w) = ([m.of(c, name, guidance=g) for name, g in (a, b)] for c in ("rho", "valid"))
-        if not x.size or not y.size:
-            return Undefined("it was not swept")
-        return ratio((x - y) * v * w, v * w, rng)
+        """How much more the shifts of a follow the wheel than those of b at the end, in drives where both move."""
+        (x, y), (v, w) = ([m.of(c, name, last, g) for name, g in (a, b)] for c in ("rho", "valid"))
+        return ratio((x - y) * v * w, v * w, rng) if x.size and y.size else Undefined("it was not swept")
 
-    own = m.guidance
+    own, end = m.guidance, f"{m.times_s[last]:g} s ahead"
     claim(
-        "diffusion", ["diffusion"], f"The diffusion model obeys the wheel, {when} (Spearman's ρ of shift and angle)",
-        "ρ .813 on 18 of 40 drives, 8 s ahead", m.score("rho", "diffusion", rng),
+        "diffusion", ["diffusion"], f"The diffusion model obeys the wheel, {when} (rank correlation ρ of shift and angle)",
+        "not reported", m.score("rho", "diffusion", rng),
     )  # fmt: skip
     claim(
-        "diffusion, last", ["diffusion"], f"It still does at the end of the horizon, {m.times_s[last]:g} s ahead (ρ)",
+        "diffusion, end", ["diffusion"], f"It does at the end of the horizon, {end} (ρ)",
         "ρ .813 on 18 of 40 drives, 8 s ahead", m.score("rho", "diffusion", rng, last),
     )  # fmt: skip
     claim(
-        "direct", ["direct"], f"The direct model does not obey, {when} (ρ not above 0)",
-        "ρ −.181 on 39 of 40 drives", m.score("rho", "direct", rng), claimed=-1,
+        "direct", ["direct"], f"The direct model does not obey, {end} (ρ not above 0)",
+        "ρ −.181 on 39 of 40 drives, 8 s ahead", m.score("rho", "direct", rng, last), claimed=-1,
     )  # fmt: skip
     claim(
-        "difference", ["direct", "diffusion"], "The diffusion model obeys better than the direct one (difference in ρ where both move)",
+        "difference", ["direct", "diffusion"], f"The diffusion model obeys better than the direct one, {end} (difference in ρ)",
         "ρ .813 against −.181", both(("diffusion", own), ("direct", own)),
     )  # fmt: skip
     claim(
-        "guidance", ["diffusion"], "Guidance of weight 3 lowers the diffusion model's ρ (difference to weight 1)",
+        "guidance", ["diffusion"], f"Guidance of weight 3 lowers the diffusion model's ρ, {end} (difference to weight 1)",
         "ρ .813, .659, .463 for weights 1, 2, 3", both(("diffusion", 3.0), ("diffusion", 1.0)), claimed=-1,
     )  # fmt: skip
     claim(
@@ -204,7 +202,7 @@ def answer(m: Measured, found: Mapping[str, Finding], rng: np.random.Generator) 
         whose = (
             "Every model's picture follows" if len(obey) == len(learned) else f"The pictures of {_list(obey)} follow"
         )
-        parts.append(f"{whose} the wheel {when} after it is turned (Spearman's ρ {span}, {drives}).")
+        parts.append(f"{whose} the wheel {when} after it is turned (rank correlation {span} over {drives}).")
     if against := groups[NOT_REPRODUCED]:
         parts.append(f"That of {_list(against)} moves against the wheel ({when} after it is turned, {drives}).")
     if still:
@@ -231,8 +229,15 @@ def answer(m: Measured, found: Mapping[str, Finding], rng: np.random.Generator) 
         parts.append(
             f"Its anchor alone, the present shifted as speed and steering say, moves by {10 * anchor.mean:.1f}: {adds}."
         )
+    last = max(m.times_s)
+    ends = [m.score("rho", name, rng, last) for name in ("diffusion", TRUTH) if name in names]
+    if last != m.frame and "diffusion" not in still and ends and all(isinstance(e, Interval) for e in ends):
+        beside = f", and the truth's own {ends[1].mean:.2f}" if len(ends) > 1 else ""
+        parts.append(
+            f"After {m.times_s[last]:g} s the diffusion model's rank correlation is {ends[0].mean:.2f}{beside}."
+        )
     if "direct" in obey:
-        parts.append("So unlike in the paper, the direct model obeys, too.")
+        parts.append("Unlike in the paper, the direct model obeys, too.")
     elif "direct" in groups[NOT_REPRODUCED]:
         parts.append("As in the paper, the direct model does not obey.")
     return " ".join(parts)

@@ -17,7 +17,6 @@ _NEUTRAL = MODEL_STYLE["truth"].color
 SCORE_AXES = {
     "rho": "Spearman's ρ ↑",
     "slope": "slope on the truth, 1 = truth",
-    "valid": "share of drives whose picture moves",
 }
 
 
@@ -40,19 +39,20 @@ def scores_over_time(levels: pd.DataFrame, guidance: float, title: str = "") -> 
     for column, score in enumerate(scores, 1):
         _curves(figure, rows[rows.score == score], "time_s", column, ".2f")
         figure.update_xaxes(title_text="time ahead, s", rangemode="tozero", row=1, col=column)
-        figure.update_yaxes(title_text=SCORE_AXES[score], tickformat=".2~f", row=1, col=column)
+        _score_axis(figure, score, rows[rows.score == score], column)
     note = f"{_drives(rows)}; bands are 95 % intervals over drives. ρ: only drives whose picture moves."
     return _laid_out(figure, title, note, 440)
 
 
-def scores_over_guidance(levels: pd.DataFrame, time_s: float, title: str = "") -> go.Figure:
-    """Spearman's ρ, the slope on the truth and the share of drives that count, against guidance, of the models that have any."""
-    rows = levels[levels.time_s == time_s]
-    rows = rows[rows.groupby("candidate").guidance.transform("nunique") > 1]
-    scores = [score for score in ("rho", "slope", "valid") if score in set(rows.score)]
-    figure = make_subplots(cols=max(1, len(scores)), horizontal_spacing=0.1)
-    for column, score in enumerate(scores, 1):
-        here = rows[rows.score == score].sort_values("guidance")
+def scores_over_guidance(levels: pd.DataFrame, title: str = "") -> go.Figure:
+    """Spearman's ρ, and the slope on the truth where it is known, of the models that have guidance: a panel a score and time ahead."""
+    rows = levels[levels.groupby(["candidate", "time_s"]).guidance.transform("nunique") > 1]
+    panels = [
+        (score, t) for score in ("rho", "slope") for t in sorted(rows.time_s.unique()) if score in set(rows.score)
+    ]
+    figure = make_subplots(cols=max(1, len(panels)), horizontal_spacing=0.25 / max(1, len(panels)))
+    for column, (score, time_s) in enumerate(panels, 1):
+        here = rows[(rows.score == score) & (rows.time_s == time_s)].sort_values("guidance")
         for place, name in enumerate(here.candidate.unique()):
             style, part = style_of(name), here[here.candidate == name]
             bars = {
@@ -67,10 +67,9 @@ def scores_over_guidance(levels: pd.DataFrame, time_s: float, title: str = "") -
                 error_y=bars, customdata=part[["low", "high"]].to_numpy(), row=1, col=column,
                 hovertemplate=f"{style.label}: %{{y:.3f}} [%{{customdata[0]:.3f}}, %{{customdata[1]:.3f}}]<extra></extra>",
             )  # fmt: skip
-        figure.update_xaxes(title_text="weight of guidance", dtick=1, row=1, col=column)
-        shown = {"range": [-0.03, 1.05]} if score == "valid" else {}
-        figure.update_yaxes(title_text=SCORE_AXES[score], tickformat=".2~f", **shown, row=1, col=column)
-    return _laid_out(figure, title, f"{_drives(rows)}, {time_s:g} s ahead; bars are 95 % intervals over drives.", 400)
+        figure.update_xaxes(title_text=f"guidance, {time_s:g} s ahead", dtick=1, row=1, col=column)
+        _score_axis(figure, score, here, column)
+    return _laid_out(figure, title, f"{_drives(rows)}; bars are 95 % intervals over drives.", 400)
 
 
 def asked_and_read(recovered: pd.DataFrame, relative: Mapping[str, Interval | Undefined], title: str = "") -> go.Figure:
@@ -83,7 +82,7 @@ def asked_and_read(recovered: pd.DataFrame, relative: Mapping[str, Interval | Un
     space = {"horizontal_spacing": 0.05, "vertical_spacing": 0.16}
     figure = make_subplots(**shape, **space, shared_xaxes="all", shared_yaxes="all", subplot_titles=heads)
     ends = [recovered.asked_rad.min(), recovered.asked_rad.max()]
-    reach = 2.5 * (ends[1] - ends[0])
+    reach = 0.6 * (ends[1] - ends[0])
     for place, name in enumerate(names):
         at = {"row": place // columns + 1, "col": place % columns + 1}
         rows, style = recovered[recovered.candidate == name], style_of(name)
@@ -137,6 +136,12 @@ def _curves(figure: go.Figure, table: pd.DataFrame, x: str, column: int, digits:
             customdata=rows[["low", "high"]].to_numpy(),
             hovertemplate=f"%{{y:{digits}}} [%{{customdata[0]:{digits}}}, %{{customdata[1]:{digits}}}]",
         )  # fmt: skip
+
+
+def _score_axis(figure: go.Figure, score: str, rows: pd.DataFrame, column: int) -> None:
+    """From 0, or below where intervals reach there, to a little above 1: differences that are rounding look like none."""
+    ends = [min(0.0, rows.low.min()) - 0.05, max(1.0, rows.high.max()) + 0.05]
+    figure.update_yaxes(title_text=SCORE_AXES[score], tickformat=".2~f", range=ends, row=1, col=column)
 
 
 def _drives(table: pd.DataFrame) -> str:
