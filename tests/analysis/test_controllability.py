@@ -2,123 +2,112 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from helpers import IdentityCodec
+from steered import Shifts, Store, drives
 
 from wamlab.analysis import controllability as study
+from wamlab.analysis.predicting import Candidate
+from wamlab.analysis.steering import presents
 from wamlab.errors import InvalidParameter
+from wamlab.metrics.control import sweep_scores
 from wamlab.models import CopyPresent
 from wamlab.statistics import Undefined
-from wamlab.types import Rollout, Scene
-from wamlab.world.simulation import KEYFRAME_STEPS, SceneSpec, make_world
 
-R, HORIZON = 48, 2
+HORIZON, FRAMES = 2, [1, 2]
 ANGLES = np.linspace(-0.6, 0.6, 5)
-
-
-class Shifts:
-    """Moves the present by `gain` pixels a radian of the last step's steering, and adds noise."""
-
-    def __init__(self, gain: float, noise: float = 0.0) -> None:
-        self.gain, self.noise = gain, noise
-
-    def rollout(self, context, actions, generator, scale: float = 1.0):
-        frames = [
-            c[-1].roll(round(float(scale * self.gain * a[-1, 0])), -1) for c, a in zip(context, actions, strict=True)
-        ]
-        latents = torch.stack(frames)[:, None].expand(-1, actions.shape[1], -1, -1, -1)
-        noise = torch.randn(latents.shape, generator=generator) * self.noise
-        return Rollout(latents + noise, actions, "shifts", 0)
-
-
-def drive(name: str, spec: SceneSpec) -> Scene:
-    """A scene as a dataset has it, without its images."""
-    log = make_world(spec).simulate()[:-1:KEYFRAME_STEPS]
-    actions = np.array([(s.ego.steering_rad, s.ego.accel_mps2, s.ego.speed_mps) for s in log], np.float32)
-    pose = np.array([s.ego.pose for s in log])
-    return Scene(name, "test", np.arange(len(log)) / 2, (), actions, pose, world=asdict(spec))
-
-
-class Store:
-    """Pictures of nothing in particular, in the place of a latent store."""
-
-    resolution = R
-
-    def fill(self, scenes, progress):
-        pass
-
-    def read(self, name):
-        texture = torch.rand(1, 3, R, R // 3, generator=torch.Generator().manual_seed(int(name[-1]))) * 2 - 1
-        return texture.repeat_interleave(3, -1).expand(20, -1, -1, -1)
+WINDOW = {"num_context": 1, "horizon": HORIZON}
+CANDIDATES = {
+    "copy": Candidate(CopyPresent(), {}),
+    "obeys": Candidate(Shifts(12), {}),
+    "twice": Candidate(Shifts(12), {"scale": 2}),
+    "rebels": Candidate(Shifts(-12), {}),
+    "noise": Candidate(Shifts(0, 0.3), {}),
+}
 
 
 @pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
-    specs = (
-        SceneSpec(11, "urban", duration_s=3.0),
-        SceneSpec(12, "suburban", duration_s=3.0),
-        SceneSpec(14, "rural", duration_s=3.0),
-    )
-    return [drive(f"scene-{k}", spec) for k, spec in enumerate(specs)]
+def scenes():
+    return drives()
 
 
 @pytest.fixture(scope="module")
-def found(scenes):
-    candidates = {
-        "copy": study.Candidate(CopyPresent(), {}),
-        "obeys": study.Candidate(Shifts(12), {}),
-        "twice": study.Candidate(Shifts(12), {"scale": 2}),
-        "rebels": study.Candidate(Shifts(-12), {}),
-        "noise": study.Candidate(Shifts(0, 0.3), {}),
+def asked(scenes):
+    return presents(scenes, HORIZON)
+
+
+@pytest.fixture(scope="module")
+def truth(asked):
+    return study.true_sweep(asked, ANGLES, FRAMES, Store.resolution, keep=[0])
+
+
+@pytest.fixture(scope="module")
+def swept(asked):
+    at = {"frames": FRAMES, "seed": 0, "keep": [1], **WINDOW}
+    return {
+        name: study.sweep(candidate, IdentityCodec(), Store(), asked, ANGLES, **at)
+        for name, candidate in CANDIDATES.items()
     }
-    return study.controllability(candidates, IdentityCodec(), Store(), scenes, ANGLES, horizon=HORIZON)
 
 
-def test_scores_are_those_of_the_models(found):
-    scores = found.scores
-    assert (scores["obeys"].rho.mean, scores["obeys"].monotone.mean, scores["obeys"].sign.mean) == pytest.approx(
-        (1, 1, 1)
-    )
+def test_scores_are_those_of_the_models(swept, truth):
+    rng, true_px = np.random.default_rng(0), truth.shifts_px[..., 0]
+    scores = {name: sweep_scores(ANGLES, s.shifts_px[..., 0], rng, true_px) for name, s in swept.items()}
+    obeys = scores["obeys"]
+    assert (obeys.rho.mean, obeys.monotone.mean, obeys.sign.mean) == pytest.approx((1, 1, 1))
     assert (scores["rebels"].rho.mean, scores["rebels"].slope.mean < 0) == (pytest.approx(-1), True)
-    assert scores["twice"].slope.mean == pytest.approx(2 * scores["obeys"].slope.mean, rel=0.15)
-    assert scores["truth"].slope.mean == pytest.approx(1) and scores["truth"].rho.mean > 0.9
+    assert scores["twice"].slope.mean == pytest.approx(2 * obeys.slope.mean, rel=0.15)
+    own = sweep_scores(ANGLES, true_px, rng, true_px)
+    assert own.slope.mean == pytest.approx(1) and own.rho.mean > 0.9
 
 
-def test_the_noise_is_the_same_under_all_angles(found):
+def test_the_true_picture_moves_farther_the_later_it_is(truth):
+    spans = np.ptp(truth.shifts_px, axis=1)  # (S, K)
+    assert (spans[:, 1] > spans[:, 0]).all()
+    assert truth.kept[0].shape == (5, 2, 3, Store.resolution, Store.resolution)
+
+
+def test_cells_count_as_we_do_and_as_the_paper_does(swept, truth):
+    cells = swept["obeys"].cells(ANGLES, 0, truth)
+    assert set(cells["valid"]) == set(cells["paper_valid"]) == {1.0}
+    np.testing.assert_allclose(cells["rho"], 1)
+    assert (cells["squared"] > 0).all() and "along" not in swept["obeys"].cells(ANGLES, 0)
+    assert not swept["copy"].cells(ANGLES, 0)["paper_valid"].any()
+
+
+def test_the_noise_is_the_same_under_all_angles(swept):
     """A model that ignores the wheel has pictures that do not move at all, though noise decides them."""
     for name in ("copy", "noise"):
-        assert found.scores[name].valid == 0 and isinstance(found.scores[name].rho, Undefined)
-        assert isinstance(found.inverse[name].relative, Undefined)
-    assert not torch.equal(found.frames["noise"], found.frames["copy"])
+        assert not swept[name].shifts_px.any() and not swept[name].paper_px.any()
+    assert not torch.equal(swept["noise"].kept[1], swept["copy"].kept[1])
 
 
-def test_steering_is_read_from_what_the_models_show(found):
-    assert found.inverse["obeys"].relative.mean < 0.3 and found.inverse["rebels"].relative.mean < 0.3
+def test_steering_is_read_from_what_the_models_show(swept, asked):
+    rng, found = np.random.default_rng(0), {}
+    for name, candidate in CANDIDATES.items():
+        between, found[name] = study.recover(
+            candidate, IdentityCodec(), Store(), asked, ANGLES, swept[name], frame=1, seed=7, rng=rng, **WINDOW
+        )
+        np.testing.assert_allclose(between, [-0.45, -0.15, 0.15, 0.45])
+    for name in ("obeys", "rebels"):
+        assert found[name].relative.mean < 0.3
+        assert np.abs(found[name].named_rad - between).mean() == pytest.approx(found[name].error_rad)
+        assert found[name].error_of.mean() / found[name].chance_of.mean() == pytest.approx(found[name].relative.mean)
+    for name in ("copy", "noise"):
+        assert isinstance(found[name].relative, Undefined)
+        np.testing.assert_allclose(found[name].named_rad, 0)
 
 
-def test_the_table_says_how_many_scenes_count(found):
-    table = found.table()
-    assert list(table.index) == ["truth", "copy", "obeys", "twice", "rebels", "noise"]
-    assert table.loc["copy", "valid scenes"] == "0 of 3"
-    assert "in none of 3 scenes" in table.loc["copy", "Spearman's ρ ↑"] and "nan" not in table.to_string().lower()
-    assert table.loc["truth", "inverse control, error over chance ↓"] == "–"
-    assert found.shifts.groupby("candidate").size().eq(3 * len(ANGLES)).all()
-
-
-def test_recorded_scenes_have_no_truth_but_all_else(scenes):
-    recorded = [replace(scene, world=None) for scene in scenes[:2]]
-    candidates = {"obeys": study.Candidate(Shifts(12), {})}
-    found = study.controllability(candidates, IdentityCodec(), Store(), recorded, ANGLES, horizon=HORIZON)
-    assert list(found.scores) == ["obeys"] and found.scores["obeys"].slope is None
-    assert found.table().loc["obeys", "slope on the truth (truth = 1)"] == "–"
+def test_recorded_scenes_have_no_truth(asked):
+    assert study.true_sweep([(replace(s, world=None), t) for s, t in asked], ANGLES, FRAMES, Store.resolution) is None
 
 
 def test_another_drive_s_actions_tell_who_listens(scenes):
-    candidates = {"copy": study.Candidate(CopyPresent(), {}), "listens": study.Candidate(Shifts(60), {})}
+    candidates = {"copy": Candidate(CopyPresent(), {}), "listens": Candidate(Shifts(60), {})}
     table = study.wrong_actions(candidates, Store(), scenes, horizon=HORIZON)
     effect = study.action_effect(table, np.random.default_rng(0))
     assert effect["copy"].low == effect["copy"].high == 0 and effect["copy"].n == 3
@@ -127,11 +116,12 @@ def test_another_drive_s_actions_tell_who_listens(scenes):
         study.wrong_actions(candidates, Store(), scenes[:1], horizon=HORIZON)
 
 
-def test_angles_are_those_of_training_and_steps_within_the_horizon(scenes):
+def test_angles_are_those_of_training_and_frames_within_the_horizon(scenes, asked):
     angles = study.training_angles(scenes)
     driven = np.concatenate([s.actions[:, 0] for s in scenes])
     assert len(angles) == 5 and driven.min() <= angles[0] < angles[-1] <= driven.max()
-    with pytest.raises(InvalidParameter, match="step must be 1 to the horizon of 2"):
-        study.controllability({}, IdentityCodec(), Store(), scenes, ANGLES, horizon=HORIZON, step=3)
+    for frames in ([3], [0, 1], []):
+        with pytest.raises(InvalidParameter, match="frames must be 1 to the horizon of 2"):
+            study.sweep(CANDIDATES["copy"], IdentityCodec(), Store(), asked, ANGLES, frames=frames, seed=0, **WINDOW)
     with pytest.raises(InvalidParameter, match="drives at 90 m/s"):
         study.training_angles(scenes, min_speed_mps=90)

@@ -1,28 +1,27 @@
-"""How models answer the steering wheel, beside what would really have happened: sweeps, guidance, inverse control, others' actions."""
+"""How models answer the steering wheel, beside what would really have happened: sweeps, inverse control, others' actions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 
+from wamlab.analysis.claims import crossed
+from wamlab.analysis.hands_on import square
 from wamlab.analysis.predicting import Candidate, predict
-from wamlab.analysis.rollouts import TRUTH, decode
+from wamlab.analysis.rollouts import decode
 from wamlab.analysis.steering import MIN_SPEED_MPS, presents, true_futures
-from wamlab.data.frames import squared
 from wamlab.data.latents import LatentStore
 from wamlab.data.windows import window_actions
 from wamlab.errors import CounterfactualUnknown, InvalidParameter
-from wamlab.metrics.control import InverseControl, SweepScores, inverse_control, sweep_scores, sweep_shifts
+from wamlab.metrics.control import InverseControl, inverse_control, sweep_cells, sweep_shifts
 from wamlab.metrics.pixel import cosine_similarity
-from wamlab.render import to_hwc
-from wamlab.statistics import Interval, bootstrap_mean, by_scene
+from wamlab.statistics import Interval
 from wamlab.types import ACTIONS, Scene
 
 _STEERING, _SPEED = ACTIONS.index("steering_rad"), ACTIONS.index("speed_mps")
@@ -31,43 +30,29 @@ OWN, OTHERS = "the drive's own", "another drive's"
 
 
 @dataclass(frozen=True)
-class Controllability:
-    """Attributes:
-    angles_rad: (A,) of the sweep, rising. scenes: of the S presents.
-    frames: (S, A, 3, R, R) uint8 of each candidate, and of `TRUTH` where the world can be asked.
-    scores, inverse: likewise; the truth's inverse control is left out, since no noise makes its futures differ.
-    shifts: candidate, scene, angle_rad, shift_px, paper_px: the shifts of `sweep_shifts`.
+class Sweep:
+    """S presents, each steered with A angles held, the noise of a present the same under all; seen at K of the future frames.
+
+    Attributes:
+        shifts_px, paper_px: (S, A, K) of `sweep_shifts`, robust and the paper's.
+        middle: (S, 3, R, R) uint8 of the middle angle at the first of the K frames.
+        kept: (A, K, 3, R, R) uint8 of each present that was to be kept.
     """
 
-    angles_rad: np.ndarray
-    scenes: tuple[str, ...]
-    frames: Mapping[str, Tensor]
-    scores: Mapping[str, SweepScores]
-    inverse: Mapping[str, InverseControl]
-    shifts: pd.DataFrame
+    shifts_px: np.ndarray
+    paper_px: np.ndarray
+    middle: Tensor
+    kept: Mapping[int, Tensor]
 
-    def table(self) -> pd.DataFrame:
-        """A row a candidate, the scores as text with their intervals and n."""
-        rows = {}
-        for name, s in self.scores.items():
-            inverse = self.inverse.get(name)
-            rows[name] = {
-                "valid scenes": f"{s.valid} of {s.num_scenes}",
-                "Spearman's ρ ↑": said(s.rho),
-                "ρ, all scenes ↑": said(s.rho_all),
-                "strictly monotone ↑": said(s.monotone),
-                "right sign ↑": said(s.sign),
-                "slope on the truth (truth = 1)": "–" if s.slope is None else said(s.slope),
-                "inverse control, error over chance ↓": "–" if inverse is None else said(inverse.relative),
-            }
-        return pd.DataFrame.from_dict(rows, orient="index")
+    def cells(self, angles_rad: np.ndarray, frame: int, truth: Sweep | None = None) -> dict[str, np.ndarray]:
+        """`sweep_cells` of the frame at this index, (S,) each; the paper's, in whole pixels, begin with `paper_`.
 
-
-def said(found: Any) -> str:
-    """`0.81 [0.70, 0.93], n = 18`, or why there is no number."""
-    if not isinstance(found, Interval):
-        return str(found)
-    return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}], n = {found.n}"
+        In the paper a present is valid if any of its shifts is not 0.
+        """
+        true_px = None if truth is None else truth.shifts_px[..., frame]
+        counted = sweep_cells(angles_rad, np.round(self.paper_px[..., frame]), threshold_px=1)
+        papers = {f"paper_{name}": counted[name] for name in ("valid", "rho", "positive")}
+        return sweep_cells(angles_rad, self.shifts_px[..., frame], true_px) | papers
 
 
 def training_angles(scenes: Sequence[Scene], num_angles: int = 5, min_speed_mps: float = MIN_SPEED_MPS) -> np.ndarray:
@@ -81,57 +66,7 @@ def training_angles(scenes: Sequence[Scene], num_angles: int = 5, min_speed_mps:
     return np.linspace(*np.nanquantile(steering, [0.05, 0.95]), num_angles)
 
 
-def controllability(
-    candidates: Mapping[str, Candidate],
-    codec: Any,
-    store: LatentStore,
-    scenes: Sequence[Scene],
-    angles_rad: Sequence[float],
-    num_context: int = 1,
-    horizon: int = 4,
-    step: int = 1,
-    seed: int = 0,
-    batch: int = 8,
-) -> Controllability:
-    """Sweep every candidate from one present of each scene, the angle held over the horizon, the noise of a scene the same.
-
-    Inverse control asks for the angles halfway between those of the sweep, with the noise of another seed.
-
-    Args:
-        scenes: held-out ones; the presents are those of `presents`. Recorded ones have no truth.
-        step: the future frame that is measured, 1 .. horizon. At 2 Hz, with several, even the true pictures of outer angles have little in
-            common: compare with the truth's own scores.
-
-    Raises `InvalidParameter` for another step, and as `presents`, `sweep_scores` and the models' `rollout`.
-    """
-    if not 1 <= step <= horizon:
-        raise InvalidParameter(f"step must be 1 to the horizon of {horizon} frames, not {step}")
-    asked, angles, rng = (
-        presents(scenes, horizon, num_context),
-        np.asarray(angles_rad, float),
-        np.random.default_rng(seed),
-    )
-    store.fill([scene for scene, _ in asked], progress=False)
-    between, names = (angles[1:] + angles[:-1]) / 2, tuple(scene.name for scene, _ in asked)
-    frames, scores, inverse, tables = {}, {}, {}, []
-    true = _true_frames(asked, angles, step, store.resolution)
-    truth = None if true is None else sweep_shifts(true)
-    if true is not None:
-        frames[TRUTH], scores[TRUTH] = true, sweep_scores(angles, truth, rng, truth)
-        tables.append(_long(TRUTH, names, angles, true))
-    for name, candidate in candidates.items():
-        at = {"num_context": num_context, "horizon": horizon, "step": step, "batch": batch}
-        frames[name] = steer(candidate, codec, store, asked, angles, seed=seed, **at)
-        shifts = sweep_shifts(frames[name])
-        scores[name] = sweep_scores(angles, shifts, rng, truth)
-        others = steer(candidate, codec, store, asked, between, seed=seed + 1, **at)
-        middle = frames[name][:, len(angles) // 2]
-        inverse[name] = inverse_control(angles, shifts, between, _against(middle, others), rng)
-        tables.append(_long(name, names, angles, frames[name]))
-    return Controllability(angles, names, frames, scores, inverse, pd.concat(tables, ignore_index=True))
-
-
-def steer(
+def sweep(
     candidate: Candidate,
     codec: Any,
     store: LatentStore,
@@ -139,11 +74,55 @@ def steer(
     angles_rad: Sequence[float],
     num_context: int,
     horizon: int,
-    step: int,
+    frames: Sequence[int],
+    seed: int,
+    batch: int = 8,
+    keep: Sequence[int] = (),
+) -> Sweep:
+    """A candidate from S presents (scene, keyframe). frames: which of the future ones are looked at, 1 .. horizon.
+
+    Pictures are decoded a present at a time, so that memory does not grow with S. Raises `InvalidParameter` for other frames, and as the
+    model's `rollout`.
+    """
+    if not frames or not all(1 <= k <= horizon for k in frames):
+        raise InvalidParameter(f"frames must be 1 to the horizon of {horizon}, not {list(frames)}")
+    latents = steer(candidate, store, asked, angles_rad, num_context, horizon, seed, batch)
+    chosen = [k - 1 for k in frames]
+    return _looked_at((_decoded(codec, z[:, chosen]) for z in latents), keep)
+
+
+def true_sweep(
+    asked: Sequence[tuple[Scene, int]],
+    angles_rad: Sequence[float],
+    frames: Sequence[int],
+    resolution: int,
+    keep: Sequence[int] = (),
+) -> Sweep | None:
+    """What would really have been seen, as the camera sees it; None for recorded scenes. Raises as `replay`."""
+    chosen = [k - 1 for k in frames]
+
+    def futures() -> Iterable[Tensor]:
+        for scene, t in asked:
+            seen = true_futures(scene, t, angles_rad, max(frames))[:, chosen]
+            yield square(seen.flatten(0, 1), resolution).unflatten(0, seen.shape[:2])
+
+    try:
+        return _looked_at(futures(), keep)
+    except CounterfactualUnknown:
+        return None
+
+
+def steer(
+    candidate: Candidate,
+    store: LatentStore,
+    asked: Sequence[tuple[Scene, int]],
+    angles_rad: Sequence[float],
+    num_context: int,
+    horizon: int,
     seed: int,
     batch: int = 8,
 ) -> Tensor:
-    """(S, A, 3, R, R) uint8: future frame `step` of S presents (scene, keyframe), each angle held and the rest of the actions as driven.
+    """(S, A, F, c, h, w) latents: the future of S presents (scene, keyframe), each angle held and the rest of the actions as driven.
 
     The generator starts anew for each angle, so that a present has the same noise under all.
     """
@@ -153,8 +132,32 @@ def steer(
     for angle in angles_rad:
         actions = driven.clone()
         actions[..., _STEERING] = float(angle)
-        seen.append(decode(codec, predict(candidate, context, actions, seed, batch)[:, step - 1]))
+        seen.append(predict(candidate, context, actions, seed, batch))
     return torch.stack(seen, 1)
+
+
+def recover(
+    candidate: Candidate,
+    codec: Any,
+    store: LatentStore,
+    asked: Sequence[tuple[Scene, int]],
+    angles_rad: np.ndarray,
+    known: Sweep,
+    num_context: int,
+    horizon: int,
+    frame: int,
+    seed: int,
+    rng: np.random.Generator,
+    batch: int = 8,
+) -> tuple[np.ndarray, InverseControl]:
+    """Angles (A - 1,) halfway between those of the sweep, and how well they are read from the futures that they make.
+
+    known: the candidate's sweep of `angles_rad`, whose first frame is `frame`. seed: other noise than the sweep's.
+    """
+    between = (angles_rad[1:] + angles_rad[:-1]) / 2
+    latents = steer(candidate, store, asked, between, num_context, horizon, seed, batch)[:, :, frame - 1]
+    against = np.stack([_against(middle, _decoded(codec, z)) for middle, z in zip(known.middle, latents, strict=True)])
+    return between, inverse_control(angles_rad, known.shifts_px[..., 0], between, against, rng)
 
 
 def wrong_actions(
@@ -166,7 +169,7 @@ def wrong_actions(
     seed: int = 0,
     batch: int = 8,
 ) -> pd.DataFrame:
-    """candidate, scene, actions (`OWN` or `OTHERS`), step, cosine: how near the true latents are under the right and the wrong actions.
+    """candidate, seed, scene, actions (`OWN` or `OTHERS`), step, cosine: how near the true latents are under right and wrong actions.
 
     The wrong ones are those of the next scene's present. A model that ignores its actions, as a copy of the present does, is as near
     with both. Raises `InvalidParameter` for fewer than two scenes, and as `presents`.
@@ -182,36 +185,49 @@ def wrong_actions(
         for whose, actions in ((OWN, own), (OTHERS, own.roll(1, 0))):
             near = cosine_similarity(predict(candidate, z[:, :num_context], actions, seed, batch), z[:, num_context:])
             rows = {"scene": np.repeat([scene.name for scene, _ in asked], horizon), "cosine": near.flatten().numpy()}
-            rows |= {"candidate": name, "actions": whose, "step": np.tile(np.arange(1, horizon + 1), len(asked))}
+            rows |= {
+                "candidate": name,
+                "seed": seed,
+                "actions": whose,
+                "step": np.tile(np.arange(1, horizon + 1), len(asked)),
+            }
             tables.append(pd.DataFrame(rows))
     return pd.concat(tables, ignore_index=True)
 
 
 def action_effect(table: pd.DataFrame, rng: np.random.Generator) -> dict[str, Interval]:
-    """How much nearer each candidate of `wrong_actions` comes to the truth with its own actions than another's (cosine, more: it obeys)."""
-    wide = by_scene(table, "cosine", ["candidate", "actions"])
-    names = table.candidate.drop_duplicates()
-    return {name: bootstrap_mean((wide[name, OWN] - wide[name, OTHERS]).to_numpy(), rng) for name in names}
+    """How much nearer each candidate of `wrong_actions` comes to the truth with its own actions than another's (cosine, more: it obeys).
+
+    Of several tables, one a seed, put together: over scenes and seeds.
+    """
+    found = {}
+    for name, rows in table.groupby("candidate", sort=False):
+        own, others = (rows[rows.actions == w].pivot_table("cosine", "scene", "seed") for w in (OWN, OTHERS))
+        found[name] = crossed((own - others).to_numpy(), rng)
+    return found
+
+
+def _looked_at(futures: Iterable[Tensor], keep: Sequence[int]) -> Sweep:
+    """Measure (A, K, 3, R, R) uint8 of one present after the other."""
+    shifts, papers, middle, kept = [], [], [], {}
+    for i, seen in enumerate(futures):
+        by_frame = seen.transpose(0, 1)  # (K, A, 3, R, R)
+        shifts.append(sweep_shifts(by_frame).T)
+        papers.append(sweep_shifts(by_frame, robust=False).T)
+        middle.append(seen[len(seen) // 2, 0])
+        if i in keep:
+            kept[i] = seen
+    return Sweep(np.stack(shifts), np.stack(papers), torch.stack(middle), kept)
+
+
+def _decoded(codec: Any, latents: Tensor) -> Tensor:
+    """(..., c, h, w) -> (..., 3, H, W) uint8, the same latents once only: a copy of the present is the present under every angle."""
+    distinct, place = latents.flatten(0, -4).unique(dim=0, return_inverse=True)
+    frames = decode(codec, distinct)[place]
+    return frames.unflatten(0, latents.shape[:-3])
 
 
 def _against(middle: Tensor, others: Tensor) -> np.ndarray:
-    """(S, K) px: how far each of K frames has moved against the sweep's middle one."""
-    pairs = torch.stack([middle[:, None].expand_as(others), others], 2)  # (S, K, 2, 3, R, R)
-    shift = sweep_shifts(pairs)  # against the second of two
-    return -shift[..., 0]
-
-
-def _true_frames(asked: Sequence[tuple[Scene, int]], angles: np.ndarray, step: int, resolution: int) -> Tensor | None:
-    """(S, A, 3, R, R) uint8, or None for recorded scenes."""
-    try:
-        futures = [true_futures(scene, t, angles, step) for scene, t in asked]
-    except CounterfactualUnknown:
-        return None
-    small = [[squared(Image.fromarray(frame), resolution) for frame in to_hwc(future)] for future in futures]
-    return torch.as_tensor(np.moveaxis(np.array(small), -1, -3))
-
-
-def _long(name: str, scenes: Sequence[str], angles: np.ndarray, frames: Tensor) -> pd.DataFrame:
-    measured = {"shift_px": sweep_shifts(frames).ravel(), "paper_px": sweep_shifts(frames, robust=False).ravel()}
-    where = {"scene": np.repeat(scenes, len(angles)), "angle_rad": np.tile(angles, len(scenes))}
-    return pd.DataFrame({"candidate": name, **where, **measured})
+    """(K,) px: how far each of K frames has moved against the sweep's middle one (3, R, R)."""
+    pairs = torch.stack([middle.expand_as(others), others], 1)  # (K, 2, 3, R, R)
+    return -sweep_shifts(pairs)[:, 0]  # against the second of two

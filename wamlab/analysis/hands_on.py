@@ -52,6 +52,7 @@ def scrubbing(
     num_context: int = 1,
     trained: Mapping[str, tuple[float, float]] | None = None,
     styles: Mapping[str, Mapping[str, str]] | None = None,
+    strength: float = 1.0,
 ) -> dict[str, Any]:
     """What an `ActionScrubber` asks about the present `t` of a scene: `ActionScrubber(**scrubbing(…))`.
 
@@ -59,7 +60,9 @@ def scrubbing(
     the counterfactual (`replay`), drawn for whatever actions; of a recorded scene it is not known. The latents' main components, and the
     colours that stand for them, are those of the recorded window: a colour means the same for every model, and for the truth.
 
-    styles: colour and label by row, as `wamlab.plots.style.row_styles` gives them.
+    Args:
+        styles: colour and label by row, as `wamlab.plots.style.row_styles` gives them.
+        strength: how far into the noise samplers start.
 
     Raises what `window_actions` and `load_frames` raise.
     """
@@ -74,7 +77,7 @@ def scrubbing(
         return drawn(codec, context, encoded(codec, seen), basis)
 
     return {
-        "rollout": {name: asked(model, codec, context, basis) for name, model in models.items()},
+        "rollout": {name: asked(model, codec, context, basis, strength) for name, model in models.items()},
         "present": render.to_hwc(decode(codec, context[:, -1]))[0],
         "logged": logged,
         "truth": truth if scene.world is not None else None,
@@ -93,7 +96,7 @@ def drawn(codec: Codec, context: Tensor, latents: Tensor, basis: ColourBasis | N
 
 
 def asked(
-    model: WorldModel, codec: Codec, context: Tensor, basis: ColourBasis | None = None
+    model: WorldModel, codec: Codec, context: Tensor, basis: ColourBasis | None = None, strength: float = 1.0
 ) -> Callable[..., np.ndarray | Future]:
     """A model as a callable: actions (F, A), and the settings that it has -> what `drawn` gives.
 
@@ -107,7 +110,7 @@ def asked(
 
     if samples(model):
         return lambda actions, seed=0, steps=10, guidance=1.0: predicted(
-            actions, int(seed), steps=int(steps), guidance=float(guidance)
+            actions, int(seed), steps=int(steps), guidance=float(guidance), strength=strength
         )
     return lambda actions: predicted(actions, 0)
 

@@ -66,7 +66,7 @@ def true_steering_sweep(
 
     frames, shifts, rho = [], [], []
     for scene, t in asked:
-        seen = true_futures(scene, t, angles, horizon)
+        seen = true_futures(scene, t, angles, horizon)[:, -1]
         measured = {"shift_px": sweep_shifts(seen), "paper_px": sweep_shifts(seen, robust=False)}
         frames.append(seen)
         about = {"scene": scene.name, "keyframe": t, "speed_mps": float(scene.actions[t, _SPEED])}
@@ -93,10 +93,10 @@ def presents(
 
 
 def true_futures(scene: Scene, t: int, angles_rad: Sequence[float], horizon: int = 1) -> Tensor:
-    """(A, 3, H, W) uint8: what the camera sees `horizon` keyframes after keyframe t, each of the angles held until then.
+    """(A, F, 3, H, W) uint8: what the camera sees at the F = `horizon` keyframes after keyframe t, each of the angles held until then.
 
     Raises as `replay`.
     """
     driven = logged_actions(scene, t, horizon)
     held = [np.column_stack([np.full(len(driven), angle), driven[:, 1]]) for angle in angles_rad]
-    return torch.cat([replay(scene, t, actions, every_step=True).frames[-1:] for actions in held])
+    return torch.stack([replay(scene, t, actions, every_step=True).frames for actions in held])

@@ -58,6 +58,32 @@ class SweepScores:
     valid_of: np.ndarray
 
 
+def sweep_cells(
+    angles: np.ndarray, shifts: np.ndarray, truth: np.ndarray | None = None, threshold_px: float = THRESHOLD_PX
+) -> dict[str, np.ndarray]:
+    """What scores are made of, (S,) each: the sums of which scenes, and seeds, are drawn.
+
+    `valid`, 0 or 1; `rho`, `monotone`, `positive` and `sign` as in `SweepScores`, 0 where not valid; with `truth`, `along` and `squared`,
+    the sums over angles of shift times true shift and of true shift squared, against the middle angle. Arguments and errors are those of
+    `sweep_scores`.
+    """
+    angles, shifts = check_sweep(angles, shifts)
+    middle = len(angles) // 2
+    valid = detected(shifts, threshold_px)
+    rho = np.array([spearmanr(angles, s).statistic if v else 0.0 for s, v in zip(shifts, valid, strict=True)])
+    turned = np.sign(np.delete(angles - angles[middle], middle))
+    moved = np.sign(np.delete(shifts - shifts[:, [middle]], middle, axis=1))
+    monotone, sign = (np.diff(shifts) > 0).all(1), (moved == turned).mean(1)
+    cells = {"valid": valid, "rho": rho, "monotone": monotone * valid, "positive": rho > 0, "sign": sign * valid}
+    if truth is not None:
+        _, truth = check_sweep(angles, truth)
+        if truth.shape != shifts.shape:
+            raise InvalidShape(f"truth must be of the shape of the shifts {shifts.shape}, not {truth.shape}")
+        m, t = shifts - shifts[:, [middle]], truth - truth[:, [middle]]
+        cells |= {"along": (m * t).sum(1), "squared": (t * t).sum(1)}
+    return {name: values.astype(float) for name, values in cells.items()}
+
+
 def sweep_scores(
     angles: np.ndarray,
     shifts: np.ndarray,
@@ -72,24 +98,16 @@ def sweep_scores(
     Raises `InvalidShape` for shapes that do not fit or missing values, `InvalidParameter` for angles that do not rise or fewer than 3, and
     for a threshold that is not above 0.
     """
-    angles, shifts = check_sweep(angles, shifts)
-    middle = len(angles) // 2
-    valid = detected(shifts, threshold_px)
-    rho = np.array([spearmanr(angles, s).statistic if v else 0.0 for s, v in zip(shifts, valid, strict=True)])
-    turned = np.sign(np.delete(angles - angles[middle], middle))
-    moved = np.sign(np.delete(shifts - shifts[:, [middle]], middle, axis=1))
-    each = (rho, (np.diff(shifts) > 0).all(1), rho > 0, (moved == turned).mean(1))
-    none = Undefined(f"in none of {len(shifts)} scenes does the picture move by {threshold_px:g} px over the sweep")
-    over_valid = [bootstrap_mean(x[valid], rng) if valid.any() else none for x in each]
+    cells = sweep_cells(angles, shifts, truth, threshold_px)
+    rho, valid = cells["rho"], cells["valid"] > 0
+    none = Undefined(f"in none of {len(valid)} scenes does the picture move by {threshold_px:g} px over the sweep")
+    over_valid = [
+        bootstrap_mean(cells[x][valid], rng) if valid.any() else none for x in ("rho", "monotone", "positive", "sign")
+    ]
     slope = None
     if truth is not None:
-        _, truth = check_sweep(angles, truth)
-        if truth.shape != shifts.shape:
-            raise InvalidShape(f"truth must be of the shape of the shifts {shifts.shape}, not {truth.shape}")
-        m, t = shifts - shifts[:, [middle]], truth - truth[:, [middle]]
-        slope = (
-            bootstrap_ratio((m * t).sum(1), (t * t).sum(1), rng) if t.any() else Undefined("the truth does not move")
-        )
+        still = Undefined("the truth does not move")
+        slope = bootstrap_ratio(cells["along"], cells["squared"], rng) if cells["squared"].any() else still
     return SweepScores(
         over_valid[0], bootstrap_mean(rho, rng), *over_valid[1:], slope, int(valid.sum()), len(valid), rho, valid
     )
@@ -102,6 +120,7 @@ class InverseControl:
     Attributes:
         relative: mean absolute error over that of always naming the middle of the sweep; below 1, the future tells something.
         error_rad, chance_rad: both. valid, num_scenes: as in `SweepScores`; in scenes that are not valid, the middle is named.
+        named_rad: (S, K) the steering that was read. error_of, chance_of: (S,) of each scene.
     """
 
     relative: Interval | Undefined
@@ -109,6 +128,9 @@ class InverseControl:
     chance_rad: float
     valid: int
     num_scenes: int
+    named_rad: np.ndarray
+    error_of: np.ndarray
+    chance_of: np.ndarray
 
 
 def inverse_control(
@@ -147,7 +169,8 @@ def inverse_control(
         relative = Undefined(
             f"in none of {len(valid)} scenes does the picture move by {threshold_px:g} px over the sweep"
         )
-    return InverseControl(relative, float(error.mean()), float(chance.mean()), int(valid.sum()), len(valid))
+    means = float(error.mean()), float(chance.mean())
+    return InverseControl(relative, *means, int(valid.sum()), len(valid), named, error, chance)
 
 
 def detected(shifts: np.ndarray, threshold_px: float = THRESHOLD_PX) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import nn
 
 from wamlab.errors import UnknownName
 from wamlab.models.anchored_dit import AnchoredDiT, AnchoredDiTConfig
-from wamlab.models.baselines import ConstantVelocityWarp, CopyPresent
+from wamlab.models.baselines import AnchorAlone, ConstantVelocityWarp, CopyPresent
 from wamlab.models.jump import Jump
 from wamlab.models.mlp import MlpConfig, PatchMlp, count_parameters, match_parameters
 from wamlab.models.pooled import PooledDiT, PooledMlp
@@ -39,6 +39,7 @@ BASELINES = ("copy", "warp")
 __all__ = [
     "BASELINES",
     "MODELS",
+    "AnchorAlone",
     "AnchoredDiT",
     "AnchoredDiTConfig",
     "ConstantVelocityWarp",

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wamlab.geometry import STEERING_RATIO, WHEELBASE_M
+from wamlab.models.anchored_dit import AnchoredDiT
 from wamlab.models.blocks import check_inputs, check_shape
 from wamlab.types import ACTIONS, Batch, Rollout, Scene
 
@@ -124,3 +125,24 @@ class ConstantVelocityWarp(Baseline):
         along = distance * torch.sinc(yaw / torch.pi)
         across = distance * torch.sin(yaw / 2) * torch.sinc(yaw / (2 * torch.pi))  # (1 - cos yaw) / yaw
         return torch.stack([along, across, yaw], dim=-1)
+
+
+class AnchorAlone(nn.Module):
+    """What a trained model predicts its change from, with the change left out: what moves here, nobody had to learn."""
+
+    name = "anchor"
+
+    def __init__(self, model: AnchoredDiT) -> None:
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    @torch.no_grad()
+    def rollout(self, context: Tensor, actions: Tensor, generator: torch.Generator, **ignored: object) -> Rollout:
+        """context: (B, C, c, h, w), actions: (B, F, A). Raises `InvalidShape` and `InvalidAction`."""
+        check_inputs(context, actions)
+        device = self.model.head.weight.device
+        context, actions = context.to(device), actions.to(device)
+        standard = self.model.latents(context)
+        change = self.model.latents.scale(self.model.condition(standard, actions).anchor - standard[:, -1:])
+        latents = (context[:, -1:] + change).expand(-1, actions.shape[1], -1, -1, -1)
+        return Rollout(latents, actions, self.name, generator.initial_seed())

@@ -97,6 +97,54 @@ class Picture:
         return {"text/plain": self.description, "image/jpeg": base64.b64encode(encoded).decode()}
 
 
+@dataclass(frozen=True, eq=False)
+class Strips:
+    """Rows of small pictures that flow beside each other where there is room, each row with its name.
+
+    rows: name -> (N, H, W, 3) uint8. captions: what each of the N is. styles: `row_styles`. note: under all of them.
+    """
+
+    rows: Mapping[str, np.ndarray]
+    captions: Sequence[str]
+    styles: Mapping[str, Mapping[str, str]]
+    note: str = ""
+    quality: int = 85
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        labels = {name: self.styles.get(name, {}).get("label", name) for name in self.rows}
+        said = f"{', '.join(self.captions)} of {', '.join(labels.values())}. {self.note}".strip()
+        if not self.rows:
+            return {"text/plain": "no pictures", "text/html": '<p class="empty">No pictures.</p>'}
+        sheet = render.encode_image(
+            render.tile(np.concatenate(list(self.rows.values())), len(self.captions)), "JPEG", self.quality
+        )
+        body = "".join(self._row(name, labels[name]) for name in self.rows)
+        grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:.9rem 1.4rem"
+        note = (
+            f'<p style="margin:.7rem 0 0;font-size:.9em;opacity:.75">{html.escape(self.note)}</p>' if self.note else ""
+        )
+        return {
+            "text/plain": said,
+            "text/html": f'<div style="{grid}">{body}</div>{note}',
+            "image/jpeg": base64.b64encode(sheet).decode(),
+        }
+
+    def _row(self, name: str, label: str) -> str:
+        color = html.escape(self.styles.get(name, {}).get("color", "currentColor"))
+        cells = "".join(
+            f'<div><img alt="{html.escape(f"{label}, {caption}")}" style="width:100%;border-radius:4px;display:block" '
+            f'src="data:image/jpeg;base64,{base64.b64encode(render.encode_image(frame, "JPEG", self.quality)).decode()}">'
+            f'<span style="opacity:.75">{html.escape(caption)}</span></div>'
+            for frame, caption in zip(self.rows[name], self.captions, strict=True)
+        )
+        grid = f"display:grid;grid-template-columns:repeat({len(self.captions)},1fr);gap:.3rem;text-align:center;font-size:.8em"
+        head = f'<span style="color:{color}">■</span> {html.escape(label)}'
+        return (
+            f'<div><div style="margin:0 0 .2rem;font-size:.95em;font-weight:600">{head}</div>'
+            f'<div style="{grid}">{cells}</div></div>'
+        )
+
+
 class Findings(tuple):
     """A tuple of `Finding`s that displays as one table: claim, paper, measured with its interval, verdict."""
 

@@ -25,6 +25,7 @@ MODEL_STYLE = {
     "ceiling": Style("#8a8a8a", "codec ceiling"),
     "copy": Style("#d28e00", "copy of the present", "dot"),
     "warp": Style("#7f9a1f", "constant-velocity warp", "dot"),
+    "anchor": Style("#5f62b5", "anchor alone", "dot"),
     "direct": Style("#2a86d1", "direct"),
     "direct-calibrated": Style("#6db3e8", "direct, calibrated", "dash"),
     "diffusion": Style("#d9541e", "diffusion"),
