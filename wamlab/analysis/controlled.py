@@ -20,7 +20,7 @@ from wamlab.data.latents import LatentStore
 from wamlab.encoders import EMBEDDING, load_encoder
 from wamlab.errors import UnknownName
 from wamlab.metrics import pixel
-from wamlab.metrics.distribution import kernel_distance
+from wamlab.metrics.distribution import kernel_values
 from wamlab.metrics.features import Extractor, FeatureStream
 from wamlab.metrics.motion import THRESHOLD_PX, displacement_px
 from wamlab.models import BASELINES, recipe_name
@@ -174,19 +174,12 @@ def kernel_cells(
 ) -> pd.DataFrame:
     """`labels`, scene, kd: the kernel distance of all frames of a set from the truth's, as a jackknife value of each scene.
 
-    features, truth: (N, F, d) of N scenes. With D the distance over all N scenes and D_i that without scene i, a scene's value is
-    N D - (N - 1) D_i (Tukey's pseudo-value): their mean estimates the distance, and they vary over scenes as it does.
+    features, truth: (N, F, d) of N scenes; see `kernel_values`.
     """
-    n = len(scenes)
-
-    def distance(keep: Sequence[int]) -> float:
-        samples = [(scenes[i], t) for i in keep for t in range(features.shape[1])]
-        streams = [FeatureStream(extractor).add(x[list(keep)].flatten(0, 1), samples) for x in (features, truth)]
-        return kernel_distance(*streams, subset_size=len(samples), num_subsets=1).value
-
-    whole = distance(range(n))
-    left = np.array([distance([j for j in range(n) if j != i]) for i in range(n)])
-    return pd.DataFrame({**labels, "scene": list(scenes), "kd": n * whole - (n - 1) * left})
+    samples = [(scene, t) for scene in scenes for t in range(features.shape[1])]
+    streams = [FeatureStream(extractor, max(2, len(samples))).add(x.flatten(0, 1), samples) for x in (features, truth)]
+    values = kernel_values(*streams)
+    return pd.DataFrame({**labels, "scene": list(scenes), "kd": [values[scene] for scene in scenes]})
 
 
 def motion_cells(frames: Tensor, truth: Tensor, scenes: Sequence[str], **labels: Any) -> pd.DataFrame:

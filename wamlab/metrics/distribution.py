@@ -5,7 +5,7 @@ Lower is better; the distance of a set from itself is 0. They are called FID and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -101,15 +101,34 @@ def kernel_distance(
         )
     _check(preds, target, subset_size)
     (x, in_x), (y, in_y) = preds.kept, target.kept
-    xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** degree for a, b in ((x, x), (y, y), (x, y)))
+    xx, yy, xy = _kernels(x, y, degree)
     generator = torch.Generator().manual_seed(seed)
     drawn = [_subsets(len(z), subset_size, num_subsets, generator) for z in (x, y)]
     values = _mmd(xx, yy, xy, *drawn).numpy()
     groups = _groups(in_x, in_y)
-    outside = [torch.as_tensor(np.array([~np.isin(names, g) for g in groups])).double() for names in (in_x, in_y)]
+    outside = [_outside(names, groups) for names in (in_x, in_y)]
     settings = {"subset_size": subset_size, "num_subsets": num_subsets, "degree": degree, "seed": seed}
     settings["std"] = float(values.std())
     return _distance("K", values.mean(), _mmd(xx, yy, xy, *outside).numpy(), preds, target, settings=settings)
+
+
+def kernel_values(preds: FeatureStream, target: FeatureStream, degree: int = 3) -> dict[str, float]:
+    """Scene -> its jackknife value of the kernel distance over all kept frames, so that scenes can be compared and drawn anew.
+
+    With D the distance over all N scenes and D_i that without scene i, a scene's value is N D - (N - 1) D_i (Tukey's pseudo-value): their
+    mean estimates the distance, and they vary over scenes as it does.
+
+    Raises `TooFewSamples` for fewer than three scenes, `InvalidShape` as `frechet_distance`.
+    """
+    _check(preds, target)
+    (x, in_x), (y, in_y) = preds.kept, target.kept
+    scenes = sorted({*in_x, *in_y})
+    if len(scenes) < 3:
+        raise TooFewSamples(f"leaving a scene out of {len(scenes)} leaves too few: give frames of three scenes or more")
+    masks = [torch.cat([torch.ones(1, len(names)).double(), _outside(names, scenes)]) for names in (in_x, in_y)]
+    whole, *left = _mmd(*_kernels(x, y, degree), *masks).tolist()
+    n = len(scenes)
+    return {scene: n * whole - (n - 1) * without for scene, without in zip(scenes, left, strict=True)}
 
 
 def _distance(
@@ -165,6 +184,17 @@ def _frechet(mean_x: Tensor, x: Tensor, mean_y: Tensor, y: Tensor) -> float:
     """The distance from means (d,) and factors (r, d): tr (Σ₁ Σ₂)^½ is the sum of the singular values of R₁ R₂ᵀ."""
     spread = x.square().sum() + y.square().sum() - 2 * torch.linalg.svdvals(x @ y.T).sum()
     return float((mean_x - mean_y).square().sum() + spread.clamp(min=0))
+
+
+def _kernels(x: Tensor, y: Tensor, degree: int) -> tuple[Tensor, Tensor, Tensor]:
+    """k(x, x), k(y, y) and k(x, y) of features (N, d)."""
+    xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** degree for a, b in ((x, x), (y, y), (x, y)))
+    return xx, yy, xy
+
+
+def _outside(names: np.ndarray, groups: Sequence[np.ndarray | str]) -> Tensor:
+    """(G, N) float64: ones for the frames that are of none of a group's scenes."""
+    return torch.as_tensor(np.array([~np.isin(names, group) for group in groups])).double()
 
 
 def _mmd(xx: Tensor, yy: Tensor, xy: Tensor, in_x: Tensor, in_y: Tensor) -> Tensor:
