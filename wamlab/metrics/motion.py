@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -110,17 +111,25 @@ def band_steps(frames: Tensor) -> tuple[Tensor, Tensor]:
         raise InvalidShape(
             f"motion needs videos (..., T, 3, H, W) of 2 frames or more, of over {KERNEL // 2} pixels, not {tuple(frames.shape)}"
         )
-    x = torch.arange(KERNEL, dtype=torch.float32, device=frames.device) - KERNEL // 2
-    kernel = (-(x**2) / (2 * SIGMA**2)).softmax(0)
+    down, across = (_smoothing(n).to(frames.device) for n in frames.shape[-2:])
     low, high = [], []
     for video in frames.flatten(0, -5):
         step = video.float().diff(dim=0)  # (T - 1, 3, H, W): filtering is linear
-        padded = F.pad(step, [KERNEL // 2] * 4, mode="reflect").flatten(0, 1)[:, None]
-        coarse = F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None])[:, 0].view_as(step)
+        coarse = down @ step @ across.T
         low.append(coarse.square().mean((1, 2, 3)).sqrt())
         high.append((step - coarse).square().mean((1, 2, 3)).sqrt())
     shape = (*frames.shape[:-4], -1)
     return torch.stack(low).view(shape), torch.stack(high).view(shape)
+
+
+@lru_cache(maxsize=4)
+def _smoothing(n: int) -> Tensor:
+    """(n, n) float32: what the Gaussian does to n pixels in a row, borders mirrored."""
+    x = torch.arange(KERNEL, dtype=torch.float64) - KERNEL // 2
+    kernel = (-(x**2) / (2 * SIGMA**2)).softmax(0)
+    source = torch.arange(n)[:, None] + x.long()  # (n, KERNEL): the pixels that each is made of, before they are mirrored
+    source = n - 1 - (n - 1 - source.abs()).abs()
+    return torch.zeros(n, n).double().scatter_add_(1, source, kernel.expand(n, -1)).float()
 
 
 @dataclass(frozen=True)
