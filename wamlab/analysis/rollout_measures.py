@@ -24,7 +24,6 @@ from wamlab.statistics import Interval, Undefined
 from wamlab.types import Codec
 
 
-
 def _sharpness(preds: Tensor, target: Tensor) -> Tensor:
     """As a fraction of the truth's."""
     return pixel.sharpness(preds) / pixel.sharpness(target).clamp_min(1e-6)
@@ -35,7 +34,7 @@ NEAR = {"rmse": pixel.rmse, "ssim": pixel.ssim, "sharpness": _sharpness}
 #: A number a frame, averaged over frames and scenes.
 PER_FRAME = ("cosine", "rmse", "ssim", "sharpness", "kd")
 #: Sums over steps and scenes, one over the other: see `wamlab.metrics.motion.MotionScores`.
-MOTION = ("low", "high", "magnitude", "direction", "slope")
+MOTION = ("low", "high", "magnitude", "direction", "slope", "paper_direction")
 #: Windows whose frames are in memory together.
 CHUNK = 8
 
@@ -85,7 +84,7 @@ def measure(
         part = slice(first, first + chunk)
         scenes, present = any_rolled.scenes[part], any_rolled.present[part][:, None]
         film = decode(codec, torch.cat([present, any_rolled.truth[part]], 1))  # (n, 1 + F, 3, H, W)
-        moved = motion_steps(film)
+        moved = _motion(film)
         if extractor is not None:
             features.setdefault(None, []).append(extractor(film[:, 1:]))
         for seed, name, latents in todo:
@@ -94,7 +93,7 @@ def measure(
             near = {"cosine": pixel.cosine_similarity(latents[part], any_rolled.truth[part])}
             near |= {name: NEAR[name](made[:, 1:], film[:, 1:]) for name in metrics}
             frames.append(_frame_rows(near, scenes, any_rolled.times_s).assign(**key))
-            steps.append(_step_rows(motion_steps(made), moved, scenes, any_rolled.times_s).assign(**key))
+            steps.append(_step_rows(_motion(made), moved, scenes, any_rolled.times_s).assign(**key))
             if extractor is not None:
                 features.setdefault((name, seed), []).append(extractor(made[:, 1:]))
     table = pd.concat(frames, ignore_index=True)
@@ -118,14 +117,21 @@ def _frame_rows(found: Mapping[str, Tensor], scenes: Sequence[str], times_s: np.
     return pd.DataFrame(_rows(scenes, times_s) | {name: x.flatten().double().numpy() for name, x in found.items()})
 
 
-def _step_rows(made: MotionSteps, truth: MotionSteps, scenes: Sequence[str], times_s: np.ndarray) -> pd.DataFrame:
-    terms = motion_terms(made, truth)
+def _motion(frames: Tensor) -> tuple[MotionSteps, MotionSteps]:
+    """By the robust displacement, which the paper's measure takes for none where the picture has moved far; and by the paper's."""
+    return motion_steps(frames, robust=True), motion_steps(frames)
+
+
+def _step_rows(
+    made: tuple[MotionSteps, ...], truth: tuple[MotionSteps, ...], scenes: Sequence[str], times_s: np.ndarray
+) -> pd.DataFrame:
+    terms, paper = (motion_terms(m, t) for m, t in zip(made, truth, strict=True))
     parts = [
         pd.DataFrame(
             _rows(scenes, times_s)
             | {"metric": name, "top": top.flatten().double().numpy(), "below": below.flatten().double().numpy()}
         )
-        for name, (top, below) in terms.items()
+        for name, (top, below) in (terms | {"paper_direction": paper["direction"]}).items()
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -168,14 +174,20 @@ def difference(found: Measures, a: str, b: str, metric: str, rng: np.random.Gene
     if metric in MOTION:
         index = ["scene", "seed", "time_s"]
         rows = found.steps[found.steps.metric == metric]
-        both = rows[rows.model == a].set_index(index).join(rows[rows.model == b].set_index(index), rsuffix="_b", how="inner")
+        both = (
+            rows[rows.model == a]
+            .set_index(index)
+            .join(rows[rows.model == b].set_index(index), rsuffix="_b", how="inner")
+        )
         both = both[(both.below > 0) & (both.below_b > 0)]
         return ratio(both.assign(top=both.top - both.top_b).reset_index(), metric, rng)
     if metric not in found.frames:
         return Undefined("three drives are needed to tell how like real pictures they are")
     wide = [found.frames[found.frames.model == name].pivot_table(metric, "scene", "seed") for name in (a, b)]
     seeds = max((w.columns for w in wide), key=len)
-    first, second = (w if len(w.columns) == len(seeds) else w.iloc[:, [0] * len(seeds)].set_axis(seeds, axis=1) for w in wide)
+    first, second = (
+        w if len(w.columns) == len(seeds) else w.iloc[:, [0] * len(seeds)].set_axis(seeds, axis=1) for w in wide
+    )
     return mean(first - second, rng)
 
 
@@ -192,7 +204,7 @@ def ratio(rows: pd.DataFrame, metric: str, rng: np.random.Generator) -> Interval
     sums = rows.groupby(["scene", "seed"])[["top", "below"]].sum().unstack()
     sums = sums[(sums.below > 0).any(axis=1)].fillna(0.0) if len(sums) else sums
     if len(sums) == 0:
-        return Undefined(undefined(metric, len(rows)))
+        return Undefined(undefined(metric.removeprefix("paper_"), len(rows)))
     if len(sums) < 2:
         return Undefined("only one drive has a step that counts, an interval needs two", len(sums))
     top, below = sums.top.to_numpy(), sums.below.to_numpy()  # (N, K)

@@ -15,8 +15,8 @@ from wamlab.analysis.rollouts import Rollouts, Windows
 from wamlab.statistics import Interval
 from wamlab.types import Codec
 
-#: How much of the way from the guess to noise is gone; at 1 the guess is forgotten.
-STRENGTHS = (0.2, 0.4, 0.7, 1.0)
+#: How much of the way from the guess to noise is gone; at 0 the guess is kept as it is, at 1 it is forgotten.
+STRENGTHS = (0.0, 0.2, 0.4, 0.7, 1.0)
 #: Name -> the model that samples, and the one whose prediction it starts from ('' for its own anchor).
 ROUTES = {
     "diffusion": ("diffusion", ""),
@@ -58,7 +58,9 @@ def _predicted(
         for strength in strengths:
             candidate = Candidate(models[name], {**sampling, "strength": strength})
             predicted[f"{route}@{strength:g}"] = predict(candidate, *asked, start=start)
-    shared = {field.name: getattr(given, field.name) for field in dataclasses.fields(Windows) if field.name != "context"}
+    shared = {
+        field.name: getattr(given, field.name) for field in dataclasses.fields(Windows) if field.name != "context"
+    }
     return Rollouts(present=given.context[:, -1], predicted=predicted, **shared)
 
 

@@ -127,7 +127,9 @@ def _smoothing(n: int) -> Tensor:
     """(n, n) float32: what the Gaussian does to n pixels in a row, borders mirrored."""
     x = torch.arange(KERNEL, dtype=torch.float64) - KERNEL // 2
     kernel = (-(x**2) / (2 * SIGMA**2)).softmax(0)
-    source = torch.arange(n)[:, None] + x.long()  # (n, KERNEL): the pixels that each is made of, before they are mirrored
+    source = (
+        torch.arange(n)[:, None] + x.long()
+    )  # (n, KERNEL): the pixels that each is made of, before they are mirrored
     source = n - 1 - (n - 1 - source.abs()).abs()
     return torch.zeros(n, n).double().scatter_add_(1, source, kernel.expand(n, -1)).float()
 

@@ -17,6 +17,8 @@ from wamlab.notebooks.show import ANSWER_MIME, FINDINGS_MIME, METRICS_MIME, TABL
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
 #: Image type -> file ending, in the order of preference.
 IMAGES = {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+#: A film comes as all of these.
+FILMS = {"video/mp4": "mp4", "image/gif": "gif"}
 
 
 def collect(run: runs.RunFolder) -> None:
@@ -35,9 +37,9 @@ def collect(run: runs.RunFolder) -> None:
         found["findings"] += data.get(FINDINGS_MIME, [])
         found["metrics"] |= data.get(METRICS_MIME, {})
         found["answer"] |= data.get(ANSWER_MIME, {})
-        if (file := _file(data)) is not None:
-            folder, ending, content = file
-            files[folder] += 1
+        folder, contents = _files(data)
+        files[folder] += bool(contents)
+        for ending, content in contents.items():
             write_file(run.path / folder / f"{files[folder]:02d}-{_slug(title)}.{ending}", content)
     for name, content in found.items():
         if content:
@@ -52,16 +54,18 @@ def displayed(nb: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield title_of(cell.source), output["data"]
 
 
-def _file(data: Mapping[str, Any]) -> tuple[str, str, str | bytes] | None:
-    """A table or figure as (folder, ending, content)."""
+def _files(data: Mapping[str, Any]) -> tuple[str, dict[str, str | bytes]]:
+    """The folder that a table, figure or film belongs into, and its files: ending -> content; none of what is none of them."""
     if TABLE_MIME in data:
-        return "tables", "csv", data[TABLE_MIME]["csv"]
+        return "tables", {"csv": data[TABLE_MIME]["csv"]}
     if PLOTLY_MIME in data:
-        return "figures", "json", json.dumps(data[PLOTLY_MIME], sort_keys=True)
+        return "figures", {"json": json.dumps(data[PLOTLY_MIME], sort_keys=True)}
+    if "video/mp4" in data:
+        return "figures", {ending: base64.b64decode(data[kind]) for kind, ending in FILMS.items() if kind in data}
     image = next((kind for kind in IMAGES if kind in data), "")
     if not image:
-        return None
-    return "figures", IMAGES[image], data[image] if image == "image/svg+xml" else base64.b64decode(data[image])
+        return "figures", {}
+    return "figures", {IMAGES[image]: data[image] if image == "image/svg+xml" else base64.b64decode(data[image])}
 
 
 def _slug(text: str) -> str:
