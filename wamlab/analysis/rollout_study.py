@@ -13,7 +13,7 @@ import torch
 
 from wamlab import statistics
 from wamlab.analysis.rollout_measures import MOTION, PER_FRAME, Measures, curves, difference, level, measure
-from wamlab.analysis.rollouts import Rollouts, Windows, longest, roll_out_windows, shown_scenes, windows
+from wamlab.analysis.rollouts import Rollouts, longest, roll_out_windows, shown_scenes, windows
 from wamlab.analysis.warm_starts import STRENGTHS, dial, warm_starts
 from wamlab.config import override
 from wamlab.errors import InvalidParameter
@@ -126,7 +126,7 @@ class RolloutStudy:
         curves: model, metric, time_s, mean, low, high, n.
         summary, motion: a row a model, a column a metric, as `mean [low, high]`, over one reach; drift: over the whole rollout.
         dial: route, strength, metric, mean, low, high, n; None where the models of no route are there.
-        reach_s, whole_s: how far the models see in one go, and how far they were rolled out.
+        reach_s, whole_s: how far the models see in one go, and how far they were rolled out; fps: frames a second.
         shown: scenes for the `RolloutPlayer`.
         weights: where each model's weights are from, in words.
         answer: a sentence or two, from the measurements.
@@ -140,6 +140,7 @@ class RolloutStudy:
     drift: pd.DataFrame
     reach_s: float
     whole_s: float
+    fps: float
     shown: list[dict[str, Any]]
     findings: tuple[Finding, ...]
     answer: str
@@ -204,18 +205,13 @@ def study(
     measured_on = f"{dataset} data, {preset} preset, {len(given.scenes)} held-out scenes, {len(rolled)} seed{'s' * (len(rolled) > 1)}"
     extractor = encoder_features(EXTRACTOR, device)
     study = analyse(rolled, codec, measured_on, seed, num_shown, settings.horizon, extractor)
-    found = warm_starts(named, _first(given, settings.horizon), codec, sampling, strengths) if strengths else None
+    found = warm_starts(named, given.first(settings.horizon), codec, sampling, strengths) if strengths else None
     origins = {name: origin for name, (_, origin) in next(iter(ready.values())).items() if name not in BASELINES}
     return dataclasses.replace(
         study,
         weights="; ".join(f"{name}: {origin}" for name, origin in origins.items()),
         dial=None if found is None else dial(found, np.random.default_rng(seed)),
     )
-
-
-def _first(given: Windows, frames: int) -> Windows:
-    cut = {name: getattr(given, name)[:, :frames] for name in ("truth", "actions")}
-    return dataclasses.replace(given, **cut, times_s=given.times_s[:frames])
 
 
 def analyse(
@@ -256,6 +252,7 @@ def analyse(
         drift,
         reach_s,
         whole_s,
+        len(times_s) / whole_s,
         shown_scenes(any_rolled, codec, rows, num_shown),
         findings,
         answer(levels[""], found.models, lasts, reach_s, whole_s),

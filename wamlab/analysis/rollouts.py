@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,11 @@ class Windows:
     actions: Tensor
     times_s: np.ndarray
 
+    def first(self, frames: int) -> Windows:
+        """The same, as many frames ahead."""
+        cut = {name: getattr(self, name)[:, :frames] for name in ("truth", "actions")}
+        return dataclasses.replace(self, **cut, times_s=self.times_s[:frames])
+
 
 @dataclass(frozen=True)
 class Rollouts:
@@ -43,14 +49,6 @@ class Rollouts:
     predicted: Mapping[str, Tensor]
     actions: Tensor
     times_s: np.ndarray
-
-    def first(self, frames: int) -> Rollouts:
-        """The same, the first frames only."""
-        cut = {name: z[:, :frames] for name, z in self.predicted.items()}
-        times = self.times_s[:frames]
-        return Rollouts(
-            self.scenes, self.notes, self.present, self.truth[:, :frames], cut, self.actions[:, :frames], times
-        )
 
 
 def longest(scenes: Sequence[Scene], num_context: int, asked: int, multiple: int = 1) -> int:
