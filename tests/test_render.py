@@ -46,7 +46,7 @@ def test_a_strip_finds_frame_t_at_its_place():
 
 
 def test_mp4_of_odd_size(tmp_path):
-    path = render.write_mp4(tmp_path / "new" / "drive.mp4", frames(6, 15, 23), fps=2.5)
+    path = render.save_film(tmp_path / "new" / "drive.mp4", frames(6, 15, 23), fps=2.5)
     with av.open(str(path)) as container:
         decoded = list(container.decode(video=0))
         assert float(container.streams.video[0].average_rate) == 2.5
@@ -55,11 +55,31 @@ def test_mp4_of_odd_size(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["drive.mp4"]
 
 
+def test_mp4_keeps_even_sizes_and_what_is_on_the_frames():
+    flat = np.stack([np.full((16, 24, 3), v, np.uint8) for v in (20, 120, 220)])
+    with av.open(io.BytesIO(render.encode_film(flat))) as container:
+        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [s.shape for s in shown] == [(16, 24, 3)] * 3
+    assert np.abs(np.stack(shown).astype(int) - flat).max() < 6
+
+
+def test_gif_of_odd_size(tmp_path):
+    path = render.save_film(tmp_path / "drive.gif", frames(6, 15, 23), fps=4)
+    with Image.open(path) as image:
+        assert (image.n_frames, image.size, image.info["duration"]) == (6, (23, 15), 250)
+
+
+@pytest.mark.parametrize("format, fps", [("AVI", 2.0), ("MP4", 0.0)])
+def test_films_that_there_are_not(format, fps):
+    with pytest.raises(InvalidParameter, match="MP4, GIF"):
+        render.encode_film(frames(), format, fps)
+
+
 @pytest.mark.parametrize(
     "bad", [np.zeros((0, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3)), np.zeros((4, 4, 3), np.uint8)]
 )
 def test_wrong_frames_are_named(bad, tmp_path):
-    for make in (render.strip, lambda f: render.write_mp4(tmp_path / "x.mp4", f)):
+    for make in (render.strip, lambda f: render.save_film(tmp_path / "x.mp4", f)):
         with pytest.raises(InvalidShape, match="uint8"):
             make(bad)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 #: WebP cannot be wider or higher than this many pixels.
 WEBP_LIMIT_PX = 16383
 FORMATS = ("JPEG", "PNG", "WEBP")
+FILMS = ("MP4", "GIF")
 
 
 def to_model(frames: Tensor) -> Tensor:
@@ -58,10 +59,7 @@ def save_image(path: Path | str, frame: np.ndarray, quality: int = 85) -> Path:
     """
     path = Path(path)
     content = encode_image(frame, {"JPG": "JPEG"}.get(kind := path.suffix[1:].upper(), kind), quality)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_bytes(content)
-    return aside.replace(path)
+    return _write(path, content)
 
 
 def tile(frames: np.ndarray, columns: int | None = None) -> np.ndarray:
@@ -88,29 +86,59 @@ def strip(frames: np.ndarray, quality: int = 80, format: str = "WEBP") -> bytes:
     return encode_image(tile(frames, columns), format, quality)
 
 
-def write_mp4(path: Path | str, frames: np.ndarray, fps: float = 2.0) -> Path:
-    """(T, H, W, 3) uint8 frames as an MP4 file, H.264 where the encoder is built in and MPEG-4 otherwise.
+def encode_film(frames: np.ndarray, format: str = "MP4", fps: float = 2.0) -> bytes:
+    """(T, H, W, 3) uint8 frames as the bytes of a film; `format` is one of `FILMS`.
 
-    Both need even sides: an odd last row or column is repeated. The file is written aside and renamed.
+    MP4: H.264 where the encoder is built in and MPEG-4 otherwise; both need even sides, so an odd last row or column is repeated.
+    GIF: 256 colours for each frame, repeated for ever; neighbours that are alike are one that is shown longer.
+    Raises `InvalidShape`, `InvalidParameter` for another format or a rate that is not above 0.
     """
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise InvalidShape(f"frames must be (T, H, W, 3) uint8 with T > 0, not {tuple(frames.shape)} {frames.dtype}")
+    if format.upper() not in FILMS or not fps > 0:
+        raise InvalidParameter(
+            f"a film is one of {', '.join(FILMS)} at more than 0 frames a second, not {format!r} at {fps:g}"
+        )
+    return (_mp4 if format.upper() == "MP4" else _gif)(np.ascontiguousarray(frames), fps)
+
+
+def _mp4(frames: np.ndarray, fps: float) -> bytes:
     from fractions import Fraction
 
     import av
 
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
-        raise InvalidShape(f"frames must be (T, H, W, 3) uint8 with T > 0, not {tuple(frames.shape)} {frames.dtype}")
     height, width = frames.shape[1:3]
     frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    with av.open(str(aside), "w", format="mp4") as container:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "18"} if codec == "libx264" else {"qscale": "3"}
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def _gif(frames: np.ndarray, fps: float) -> bytes:
+    from PIL import Image
+
+    first, *rest = (Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames)
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+    return buffer.getvalue()
+
+
+def save_film(path: Path | str, frames: np.ndarray, fps: float = 2.0) -> Path:
+    """Write (T, H, W, 3) uint8 frames as a film of the kind that the file's ending says, aside and then renamed. As `encode_film`."""
+    path = Path(path)
+    return _write(path, encode_film(frames, path.suffix[1:], fps))
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    aside.write_bytes(content)
     return aside.replace(path)

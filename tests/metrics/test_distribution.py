@@ -16,7 +16,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from wamlab.encoders import load_encoder
 from wamlab.errors import ExtraMissing, InvalidParameter, InvalidShape, TooFewSamples, WeightsMissing
-from wamlab.metrics.distribution import frechet_distance, kernel_distance
+from wamlab.metrics.distribution import frechet_distance, kernel_by_scene, kernel_distance
 from wamlab.metrics.features import Extractor, FeatureStream, encoder_features, inception_features
 
 D = 12
@@ -264,3 +264,19 @@ def test_frames_through_an_encoder():
         extractor(frames.float())
     with pytest.raises(InvalidShape, match="reads clips of"):
         encoder_features("vjepa2-rep64/random")
+
+
+def test_values_of_scenes_are_what_leaving_each_out_gives():
+    x, y = draw(24, 0), draw(24, 1, 0.3)
+
+    whole = kernel_distance(stream(x, per_scene=4), stream(y, per_scene=4), 24, 1).value
+    values = kernel_by_scene(stream(x, per_scene=4), stream(y, per_scene=4))
+    assert list(values) == [f"scene-{i:04d}" for i in range(6)]
+    for i, value in enumerate(values.values()):
+        keep = torch.arange(24) // 4 != i
+        left = FeatureStream(EXTRACTOR).add(x[keep], [s for s, k in zip(samples(24, 4), keep, strict=True) if k])
+        true = FeatureStream(EXTRACTOR).add(y[keep], [s for s, k in zip(samples(24, 4), keep, strict=True) if k])
+        without = kernel_distance(left, true, 20, 1).value
+        assert value == pytest.approx(6 * whole - 5 * without, rel=1e-9)
+    with pytest.raises(TooFewSamples, match="three scenes"):
+        kernel_by_scene(stream(x[:2], per_scene=1), stream(y[:2], per_scene=1))

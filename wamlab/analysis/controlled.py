@@ -177,7 +177,7 @@ def kernel_cells(
     features, truth: (N, F, d) of N scenes. See `kernel_by_scene`.
     """
     samples = [(scene, t) for scene in scenes for t in range(features.shape[1])]
-    streams = [FeatureStream(extractor).add(x.flatten(0, 1), samples) for x in (features, truth)]
+    streams = [FeatureStream(extractor, max(2, len(samples))).add(x.flatten(0, 1), samples) for x in (features, truth)]
     values = kernel_by_scene(*streams)
     return pd.DataFrame({**labels, "scene": list(scenes), "kd": [values[scene] for scene in scenes]})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,7 @@ def analyse(
     any_rolled = next(iter(kept.values()))
     scenes, present, truth = any_rolled.scenes, *decoded(codec, any_rolled.present, any_rolled.truth)
     true_features, film = extractor(truth), torch.cat([present[:, None], truth], dim=1)
-    drives, pictures, errors = [], {}, []
+    drives, shown, errors = [], {}, []
     for (name, s), rolled in kept.items():
         (made,) = decoded(codec, rolled.predicted[name])
         labels = {"variant": name, "seed": s}
@@ -178,8 +178,8 @@ def analyse(
         if len(scenes) > 2:
             parts.append(kernel_cells(extractor(made), true_features, scenes, extractor, **labels))
         drives.append(pd.concat([part.set_index(["variant", "seed", "scene"]) for part in parts], axis=1).reset_index())
-        if name not in pictures:
-            pictures[name] = made
+        if name not in shown:
+            shown[name] = rolled.predicted[name]
             rmse = pixel.rmse(made, truth).flatten().numpy()
             errors.append(pd.DataFrame({"scene": np.repeat(scenes, truth.shape[1]), "model": name, "rmse": rmse}))
     drives = pd.concat(drives, ignore_index=True)
@@ -192,7 +192,7 @@ def analyse(
     means = levels.set_index(["metric", "variant"])["mean"]
     return Diagnosis(
         frames, drives, levels, gap_curves(frames, rng), claim_table(found, findings),
-        rollouts.shown_scenes(any_rolled, codec, {rollouts.TRUTH: truth, **pictures}, pd.concat(errors), num_shown),
+        rollouts.shown_scenes(replace(any_rolled, predicted=shown), codec, pd.concat(errors), num_shown),
         findings, answer(found, means),
         {f"{metric}/{variant}": float(value) for (metric, variant), value in means.items()},
     )  # fmt: skip

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError
@@ -21,6 +22,7 @@ import wamlab
 from wamlab.config import data_dir, digest
 from wamlab.data.latents import read_shard, write_shard
 from wamlab.errors import InvalidShape
+from wamlab.models.jump import Jump
 
 #: Part of the key: raise it when the same inputs give other files.
 FORMAT = 1
@@ -86,6 +88,32 @@ def predict(
             latents = run()
             write_shard(path, latents, {"key": key})
     return latents
+
+
+def reach(model: Any) -> int | None:
+    """How many frames a model predicts at most in one go; None where there is no end, as of chains and what has nothing to train."""
+    return None if isinstance(model, Jump) else getattr(getattr(model, "config", None), "horizon", None)
+
+
+def predict_chain(
+    candidate: Candidate, context: Tensor, actions: Tensor, seed: int = 0, batch: int = 8, window: int | None = None
+) -> Tensor:
+    """As `predict`, (N, F, c, h, w), of any number of frames F: `window` at a time, each seeing what was predicted before as its context.
+
+    By default a window is the model's `reach`. Each has noise of its own; the first is what `predict` gives for so many frames.
+    """
+    frames = actions.shape[1]
+    window, seen, parts = window or reach(candidate.model) or frames, context, []
+    for k, first in enumerate(range(0, frames, window)):
+        made = predict(candidate, seen, actions[:, first : first + window], window_seed(seed, k), batch)
+        seen = torch.cat([seen.to(made), made], 1)[:, -context.shape[1] :]
+        parts.append(made)
+    return torch.cat(parts, 1)
+
+
+def window_seed(seed: int, k: int) -> int:
+    """The seed of the noise of the k-th window of a chain."""
+    return seed if k == 0 else int(np.random.SeedSequence((seed, k)).generate_state(1)[0])
 
 
 def _is_known(model: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from wamlab import pretrained, render
-from wamlab.analysis import rollouts
+from wamlab.analysis import rollout_study, rollouts
 from wamlab.codecs import load_codec
 from wamlab.data import open_dataset
 from wamlab.data.latents import LatentStore
@@ -70,7 +70,7 @@ def ship(
     cold = rollouts.roll_out(denoisers, *shapes, sampling | {"strength": 1.0}, seed)
     measured_on = f"{dataset.name} data, {preset.name} preset, {len(rolled.scenes)} held-out scenes, 1 seed"
     everything = dataclasses.replace(rolled, predicted={**rolled.predicted, **cold.predicted})
-    study = rollouts.analyse(everything, codec, measured_on, seed)
+    study = rollout_study.analyse({seed: everything}, codec, measured_on, seed)
     (folder / "README.md").write_text(
         _card(name, dataset_name, dataset, codec, rows, study, sampling, len(rolled.scenes))
     )
@@ -95,7 +95,7 @@ def _card(
     dataset: Dataset,
     codec: Any,
     rows: Sequence[str],
-    study: rollouts.RolloutStudy,
+    study: rollout_study.RolloutStudy,
     sampling: dict[str, Any],
     count: int,
 ) -> str:

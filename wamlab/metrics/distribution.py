@@ -5,7 +5,7 @@ Lower is better; the distance of a set from itself is 0. They are called FID and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,7 +106,7 @@ def kernel_distance(
     drawn = [_subsets(len(z), subset_size, num_subsets, generator) for z in (x, y)]
     values = _mmd(*kernels, *drawn).numpy()
     groups = _groups(in_x, in_y)
-    outside = [torch.as_tensor(np.array([~np.isin(names, g) for g in groups])).double() for names in (in_x, in_y)]
+    outside = [_outside(names, groups) for names in (in_x, in_y)]
     settings = {"subset_size": subset_size, "num_subsets": num_subsets, "degree": degree, "seed": seed}
     settings["std"] = float(values.std())
     return _distance("K", values.mean(), _mmd(*kernels, *outside).numpy(), preds, target, settings=settings)
@@ -121,13 +121,13 @@ def kernel_by_scene(preds: FeatureStream, target: FeatureStream, degree: int = 3
     _check(preds, target)
     (x, in_x), (y, in_y) = preds.kept, target.kept
     scenes = sorted({*in_x, *in_y})
-    inside = [np.vstack([np.ones(len(names)), *(names != scene for scene in scenes)]) for names in (in_x, in_y)]
+    inside = [torch.cat([torch.ones(1, len(names)).double(), _outside(names, scenes)]) for names in (in_x, in_y)]
     if min(rows.sum(1).min() for rows in inside) < 2:
         raise TooFewSamples(
             f"without one of its {len(scenes)} scenes a set has fewer than two frames, so the distance has no interval: "
             "give frames of three scenes or more, or more frames of each"
         )
-    whole, *left = _mmd(*_kernels(x, y, degree), *map(torch.as_tensor, inside)).numpy()
+    whole, *left = _mmd(*_kernels(x, y, degree), *inside).numpy()
     return dict(zip(scenes, pseudo_values(whole, np.array(left)).tolist(), strict=True))
 
 
@@ -190,6 +190,11 @@ def _kernels(x: Tensor, y: Tensor, degree: int) -> tuple[Tensor, Tensor, Tensor]
     """k(x, x) (m, m), k(y, y) (n, n) and k(x, y) (m, n) of features (m, d) and (n, d)."""
     xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** degree for a, b in ((x, x), (y, y), (x, y)))
     return xx, yy, xy
+
+
+def _outside(names: np.ndarray, groups: Sequence[np.ndarray | str]) -> Tensor:
+    """(G, N) float64: ones for the frames that are of none of a group's scenes."""
+    return torch.as_tensor(np.array([~np.isin(names, group) for group in groups])).double()
 
 
 def _mmd(xx: Tensor, yy: Tensor, xy: Tensor, in_x: Tensor, in_y: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -94,23 +95,76 @@ def _slow(p: Tensor) -> Tensor:
 def band_motion(frames: Tensor) -> tuple[Tensor, Tensor]:
     """How much (..., T, 3, H, W) uint8 videos change from frame to frame, coarsely and finely -> two (...), grey levels.
 
-    low = mean over steps of RMS(g(x_{i+1}) - g(x_i)), with g a Gaussian of `KERNEL` pixels and `SIGMA` (borders mirrored); high = the
-    same of the remainder x - g(x) (DiT-WAM, section 4.4). Raises `InvalidShape` for fewer than two frames, or frames of 15 pixels or less.
+    The means over steps of `band_steps` (DiT-WAM, section 4.4).
+    """
+    low, high = band_steps(frames)
+    return low.mean(-1), high.mean(-1)
+
+
+def band_steps(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Coarse and fine change in each step of (..., T, 3, H, W) uint8 videos -> two (..., T - 1), grey levels.
+
+    low_i = RMS(g(x_{i+1}) - g(x_i)), with g a Gaussian of `KERNEL` pixels and `SIGMA` (borders mirrored); high_i = the same of the
+    remainder x - g(x). Raises `InvalidShape` for fewer than two frames, or frames of 15 pixels or less.
     """
     if frames.ndim < 5 or frames.shape[-4] < 2 or min(frames.shape[-2:]) <= KERNEL // 2:
         raise InvalidShape(
             f"motion needs videos (..., T, 3, H, W) of 2 frames or more, of over {KERNEL // 2} pixels, not {tuple(frames.shape)}"
         )
-    x = torch.arange(KERNEL, dtype=torch.float32, device=frames.device) - KERNEL // 2
-    kernel = (-(x**2) / (2 * SIGMA**2)).softmax(0)
+    down, across = (_smoothing(n).to(frames.device) for n in frames.shape[-2:])
     low, high = [], []
     for video in frames.flatten(0, -5):
         step = video.float().diff(dim=0)  # (T - 1, 3, H, W): filtering is linear
-        padded = F.pad(step, [KERNEL // 2] * 4, mode="reflect").flatten(0, 1)[:, None]
-        coarse = F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None])[:, 0].view_as(step)
-        low.append(coarse.square().mean((1, 2, 3)).sqrt().mean())
-        high.append((step - coarse).square().mean((1, 2, 3)).sqrt().mean())
-    return torch.stack(low).view(frames.shape[:-4]), torch.stack(high).view(frames.shape[:-4])
+        coarse = down @ step @ across.T
+        low.append(coarse.square().mean((1, 2, 3)).sqrt())
+        high.append((step - coarse).square().mean((1, 2, 3)).sqrt())
+    shape = (*frames.shape[:-4], -1)
+    return torch.stack(low).view(shape), torch.stack(high).view(shape)
+
+
+@lru_cache(maxsize=4)
+def _smoothing(n: int) -> Tensor:
+    """(n, n) float32: what the Gaussian does to n pixels in a row, borders mirrored."""
+    x = torch.arange(KERNEL, dtype=torch.float64) - KERNEL // 2
+    kernel = (-(x**2) / (2 * SIGMA**2)).softmax(0)
+    source = (
+        torch.arange(n)[:, None] + x.long()
+    )  # (n, KERNEL): the pixels that each is made of, before they are mirrored
+    source = n - 1 - (n - 1 - source.abs()).abs()
+    return torch.zeros(n, n).double().scatter_add_(1, source, kernel.expand(n, -1)).float()
+
+
+@dataclass(frozen=True)
+class MotionSteps:
+    """What each step of N videos does: coarse and fine change (N, T - 1), grey levels; displacement (N, T - 1, 2), px right and down."""
+
+    low: Tensor
+    high: Tensor
+    shift_px: Tensor
+
+
+def motion_steps(frames: Tensor, robust: bool = False) -> MotionSteps:
+    """Of (N, T, 3, H, W) uint8 videos. A picture without contrast is taken as not displaced. Raises as `band_steps`."""
+    return MotionSteps(
+        *band_steps(frames), displacement_px(frames[:, :-1], frames[:, 1:], robust).nan_to_num().double()
+    )
+
+
+def motion_terms(
+    preds: MotionSteps, target: MotionSteps, threshold_px: float = THRESHOLD_PX
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Each score of `MotionScores` is a ratio of two sums over videos and steps: what they add up, (N, T - 1) each."""
+    p, t = preds.shift_px, target.shift_px
+    p_px, t_px = p.norm(dim=-1), t.norm(dim=-1)
+    both = (p_px >= threshold_px) & (t_px >= threshold_px)
+    cosine = torch.where(both, (p * t).sum(-1) / (p_px * t_px).clamp_min(1e-12), 0)
+    return {
+        "low": (preds.low, target.low),
+        "high": (preds.high, target.high),
+        "magnitude": (p_px, t_px),
+        "direction": (cosine, both),
+        "slope": ((p * t).sum(-1), t_px**2),
+    }
 
 
 @dataclass(frozen=True)
@@ -151,18 +205,21 @@ def motion_scores(
         raise InvalidShape(
             f"preds and target must be of one shape (N, T, 3, H, W), not {tuple(preds.shape)} and {tuple(target.shape)}"
         )
-    p, t = (
-        displacement_px(v[:, :-1], v[:, 1:], robust).nan_to_num().double() for v in (preds, target)
-    )  # (N, T - 1, 2)
-    p_px, t_px = p.norm(dim=-1), t.norm(dim=-1)
-    both = (p_px >= threshold_px) & (t_px >= threshold_px)
-    cosine = torch.where(both, (p * t).sum(-1) / (p_px * t_px).clamp_min(1e-12), 0)
-    bands = [(a, b, "the truth does not change") for a, b in zip(band_motion(preds), band_motion(target), strict=True)]
-    still = "the truth is displaced nowhere"
-    few = f"no step of {both.numel()} is displaced by {threshold_px:g} px in both prediction and truth"
-    terms = [*bands, (p_px, t_px, still), (cosine, both, few), ((p * t).sum(-1), t_px**2, still)]
-    scores = [_ratio(a, b, rng, scenes, reason) for a, b, reason in terms]
-    return MotionScores(*scores, int(both.sum()), both.numel())
+    terms = motion_terms(motion_steps(preds, robust), motion_steps(target, robust), threshold_px)
+    both = terms["direction"][1]
+    scores = {
+        name: _ratio(*pair, rng, scenes, undefined(name, both.numel(), threshold_px)) for name, pair in terms.items()
+    }
+    return MotionScores(**scores, steps=int(both.sum()), num_steps=both.numel())
+
+
+def undefined(score: str, num_steps: int, threshold_px: float = THRESHOLD_PX) -> str:
+    """Why a score of so many steps cannot be measured where all its denominators are 0."""
+    if score in ("low", "high"):
+        return "the truth does not change"
+    if score == "direction":
+        return f"no step of {num_steps} is displaced by {threshold_px:g} px in both prediction and truth"
+    return "the truth is displaced nowhere"
 
 
 def squared_flow(flow: Flow, resolution: int) -> Flow:

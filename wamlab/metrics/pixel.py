@@ -41,17 +41,30 @@ def ssim(preds: Tensor, target: Tensor) -> Tensor:
     _check(preds, target)
     if min(preds.shape[-2:]) < WINDOW:
         raise InvalidShape(f"SSIM needs frames of {WINDOW} pixels or more a side, not {tuple(preds.shape[-2:])}")
-    x, y = (frames.flatten(0, -3)[:, None].double() for frames in (preds, target))  # (N, 1, H, W), a channel each
-    offset = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
-    weights = (-(offset**2) / (2 * 1.5**2)).softmax(0)
+    pairs = zip(*(frames.flatten(0, -3).split(BATCH) for frames in (preds, target)), strict=True)
+    similar = torch.cat([_similarity(x.double(), y.double()) for x, y in pairs])  # (N,), a channel each
+    return similar.view(preds.shape[:-2]).mean(-1).float()
 
-    def window(z: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(z, weights[None, None, :, None]), weights[None, None, None])
 
-    mean_x, mean_y, c1, c2 = window(x), window(y), (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    var_x, var_y, both = window(x * x) - mean_x**2, window(y * y) - mean_y**2, window(x * y) - mean_x * mean_y
+def _similarity(x: Tensor, y: Tensor) -> Tensor:
+    """SSIM of (N, H, W) channels -> (N,)."""
+    mean_x, mean_y, c1, c2 = _window(x), _window(y), (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    var_x, var_y, both = _window(x * x) - mean_x**2, _window(y * y) - mean_y**2, _window(x * y) - mean_x * mean_y
     similar = (2 * mean_x * mean_y + c1) * (2 * both + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-    return similar.mean((1, 2, 3)).view(preds.shape[:-2]).mean(-1).float()
+    return similar.mean((1, 2))
+
+
+def _window(z: Tensor) -> Tensor:
+    """(N, H, W) -> (N, H - 10, W - 10): weighted means in SSIM's window. Sums of slices: in doubles many times faster than convolving."""
+    offset = torch.arange(WINDOW, dtype=z.dtype) - WINDOW // 2
+    weights = (-(offset**2) / (2 * 1.5**2)).softmax(0).tolist()
+    for axis in (-1, -2):
+        size = z.shape[axis] - WINDOW + 1
+        found = z.narrow(axis, 0, size) * weights[0]
+        for k in range(1, WINDOW):
+            found.add_(z.narrow(axis, k, size), alpha=weights[k])
+        z = found
+    return z
 
 
 def lpips(preds: Tensor, target: Tensor, network: str = "alex") -> Tensor:

@@ -17,6 +17,8 @@ from wamlab.notebooks.show import ANSWER_MIME, FINDINGS_MIME, METRICS_MIME, TABL
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
 #: Image type -> file ending, in the order of preference.
 IMAGES = {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+#: A film comes as all of these.
+FILMS = {"video/mp4": "mp4", "image/gif": "gif"}
 
 
 def collect(run: runs.RunFolder) -> None:
@@ -53,12 +55,14 @@ def displayed(nb: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _files(data: Mapping[str, Any]) -> tuple[str, dict[str, str | bytes]]:
-    """The folder that a table or figure belongs into, and its files: ending -> content; none of what is neither."""
+    """The folder that a table, figure or film belongs into, and its files: ending -> content; none of what is none of them."""
     if table := data.get(TABLE_MIME):
         packed = {"parquet": base64.b64decode(table["parquet"])} if "parquet" in table else {}
         return "tables", {"csv": table["csv"], **packed}
     if PLOTLY_MIME in data:
         return "figures", {"json": json.dumps(data[PLOTLY_MIME], sort_keys=True)}
+    if "video/mp4" in data:
+        return "figures", {ending: base64.b64decode(data[kind]) for kind, ending in FILMS.items() if kind in data}
     image = next((kind for kind in IMAGES if kind in data), "")
     if not image:
         return "figures", {}

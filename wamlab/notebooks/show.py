@@ -145,6 +145,24 @@ class Strips:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Film:
+    """(T, H, W, 3) uint8 frames as a film to play, and for the run folder as MP4 and GIF; and what is on it in words."""
+
+    frames: np.ndarray
+    description: str
+    fps: float = 2.0
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        mp4, gif = (base64.b64encode(render.encode_film(self.frames, kind, self.fps)).decode() for kind in render.FILMS)
+        width = self.frames.shape[2]
+        video = (
+            f'<video controls loop muted playsinline style="width:100%;max-width:{width}px" '
+            f'aria-label="{html.escape(self.description)}" src="data:video/mp4;base64,{mp4}"></video>'
+        )
+        return {"text/plain": self.description, "text/html": video, "video/mp4": mp4, "image/gif": gif}
+
+
 class Findings(tuple):
     """A tuple of `Finding`s that displays as one table: claim, paper, measured with its interval, verdict."""
 
