@@ -25,7 +25,7 @@ OVER = {"count": ["1", "2", "3"], "scale": ["0.5", "2"]}
 def ray():
     """A cluster for all tests here: 2 cores and 1 GPU, as far as it knows."""
     ray = pytest.importorskip("ray", reason="the `ray` extra is not installed")
-    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    cluster._connect(ray, address="local", num_cpus=2, num_gpus=1)
     yield ray
     ray.shutdown()
 

@@ -66,7 +66,8 @@ def _point(job: Job, settings: Settings, workers: int, folder: str, environment:
     return run_jobs([job], settings, workers)[0]
 
 
-def _connect(ray: Any) -> None:
+def _connect(ray: Any, tries: int = 3, **how: Any) -> None:
+    """`ray.init`, or `ClusterUnreachable`. A busy machine may need more than one try: Ray gives itself 30 s to start."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do, and warns about
     address = os.environ.get("RAY_ADDRESS", "")
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -74,8 +75,11 @@ def _connect(ray: Any) -> None:
     try:
         if colon:  # Ray itself tries for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-        ray.init(logging_level="ERROR", log_to_driver=False, include_dashboard=False)
-    except Exception as error:  # Ray raises plain ones, e.g. where the machine is too busy to start one
+        ray.init(logging_level="ERROR", log_to_driver=False, include_dashboard=False, **how)
+    except Exception as error:  # Ray raises plain ones
+        if tries > 1 and "timed out during startup" in str(error):
+            ray.shutdown()
+            return _connect(ray, tries - 1, **how)
         where = f"at RAY_ADDRESS={address}" if address else "here"
         raise ClusterUnreachable(f"no Ray cluster can be used {where} ({_line(error)}); {advice}") from None
 

@@ -79,8 +79,8 @@ def run_notebook(path: Path, given: Mapping[str, Any], settings: Settings | None
 def execute(job: Job, settings: Settings, progress: Progress | None = None, stop: Stop | None = None) -> Outcome:
     """Run one notebook into a run folder, a fresh one unless `settings.resume` finds one.
 
-    A notebook that did not complete starts again from its first cell: trained models, latents and embeddings are found where they were
-    left, everything else is repeated.
+    A notebook that did not complete starts again from its first cell: trained models, latents, embeddings and rollouts are found where they
+    were left; decoding, measuring and drawing are repeated.
 
     Args:
         progress: called as `(label, cell, cells, what the cell does)` before each cell.
