@@ -147,5 +147,8 @@ def answer(
             f"{level('kd', nearest)} against {level('kd', most_real)}): no model wins both."
         )
     if plain in rows and ("kd", "direct") in rows:
-        text += f" Calibration, which adds no detail, takes that of the direct model from {rows['kd', 'direct'].mean:.3g} to {level(*plain)}."
+        before = rows["kd", "direct"].mean
+        text += (
+            f" Calibration, which adds no detail, takes that of the direct model from {before:.3g} to {level(*plain)}."
+        )
     return text

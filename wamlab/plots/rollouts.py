@@ -20,11 +20,14 @@ METRIC_AXES = {
 
 
 def error_over_horizon(
-    curves: pd.DataFrame, metrics: tuple[str, ...] = ("cosine", "sharpness"), title: str = ""
+    curves: pd.DataFrame,
+    metrics: tuple[str, ...] = ("cosine", "sharpness"),
+    title: str = "",
+    each: str = "one window each",
 ) -> go.Figure:
     """One panel a metric: its mean at each time ahead for each model, with the interval as a band.
 
-    `curves` has the columns model, metric, time_s, mean, low, high and n.
+    `curves` has the columns model, metric, time_s, mean, low, high and n; `each`: what was seen of a scene.
     """
     figure = make_subplots(cols=len(metrics), horizontal_spacing=0.12)
     for column, metric in enumerate(metrics, start=1):
@@ -48,6 +51,6 @@ def error_over_horizon(
             )
     figure.update_xaxes(title_text="time ahead, s", rangemode="tozero")
     n = int(curves.n.max()) if len(curves) else 0
-    note = f"Mean over {n} held-out scenes, one window each; bands are 95 % bootstrap intervals over scenes."
+    note = f"Mean over {n} held-out scenes, {each}; bands are 95 % bootstrap intervals over scenes."
     figure.update_layout(template=TEMPLATE, title={"text": title, "subtitle": {"text": note}}, height=400)
     return figure
