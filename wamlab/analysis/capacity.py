@@ -73,17 +73,16 @@ def claim(settings: Preset, codec: Any, train_steps: int) -> Claim:
 def summary(
     table: pd.DataFrame, settings: Preset, codec: Any, train_steps: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """A row a size: parameters, training steps, cosine similarity and kernel distance at the last step."""
+    """A row a size: parameters, training steps, cosine similarity and kernel distance at the last step; with 0 steps, its size."""
     rows = {}
-    for name, preset in sizes(settings, train_steps).items():
-        levels = level_table(table[table.variant == name], ("cosine", "kd"), rng)
+    for name, preset in sizes(settings, max(1, train_steps)).items():
+        levels = level_table(table[table.variant == name], ("cosine", "kd"), rng) if train_steps else None
         rows[name] = {
             "parameters": num_parameters("diffusion", preset, codec),
-            "training steps": train_steps,
+            "training steps": train_steps or "not trained",
             **{
-                title: said(row)
+                title: next(map(said, levels[levels.metric == metric].itertuples()), "–") if train_steps else "–"
                 for metric, title in (("cosine", "cosine similarity ↑"), ("kd", "kernel distance ↓"))
-                for row in levels[levels.metric == metric].itertuples()
             },
         }
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -45,8 +45,8 @@ from wamlab.types import Finding
 
 #: The paper takes subsets of at most so many frames for its KID.
 SUBSET = 50
-#: Rows of the player, by style.
-SHOWN = ("direct", "interpolation", "diffusion", "calibrated", "jump-diffusion")
+#: Rows of the player and of the sheet, by style.
+SHOWN = ("direct", "direct-calibrated", "interpolation", "diffusion", "calibrated", "jump-diffusion")
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class PerceptionDistortion:
         points, truth, labels: for the `FrontierExplorer`, at the last step, `time_s` ahead.
         sheet: model -> (P, H, W, 3) at that step, the truth first.
         shown: scenes for the `RolloutPlayer`.
-        kind: what the kernel distance is called. distance: one of them with all that decides it, in words.
-        capacity: of the probe, a row a size; None where it was not asked for.
+        kind: what the kernel distance is called. distances: diffusion's with all that decides them.
+        capacity: of the probe, a row a size.
         answer: from the measurements.
         metrics: named numbers with their intervals, for the run folder.
     """
@@ -83,8 +83,8 @@ class PerceptionDistortion:
     shown: list[dict[str, Any]]
     findings: tuple[Finding, ...]
     kind: str
-    distance: str
-    capacity: pd.DataFrame | None
+    distances: pd.DataFrame
+    capacity: pd.DataFrame
     weights: str
     answer: str
     metrics: dict[str, tuple[float, float, float]]
@@ -156,8 +156,7 @@ def study(
         models, windows, store, train, codec, extractor, real, memories, picked, how, settings.strength, calibration_windows,
         "; ".join(dict.fromkeys(f"{name}: {origin}" for (name, _), origin in origins.items())),
     )  # fmt: skip
-    probed, sizes = pd.DataFrame(), None
-    rng = np.random.default_rng(seed)
+    probed, rng = pd.DataFrame(), np.random.default_rng(seed)
     if capacity:
 
         def look(name: str, latents: Tensor) -> pd.DataFrame:
@@ -166,7 +165,7 @@ def study(
 
         asked = (settings, data, codec, store, windows, look, capacity, steps, calibration_windows, seed, progress)
         probed = capacity_probe.probe(*asked)
-        sizes = capacity_probe.summary(probed, settings, codec, capacity, rng)
+    sizes = capacity_probe.summary(probed, settings, codec, capacity, rng)
     claim = capacity_probe.claim(settings, codec, capacity)
     context = decode(codec, windows.context[picked, -1])
     measured_on = f"{dataset} data, {preset} preset"
@@ -184,7 +183,7 @@ def analyse(
     rng: np.random.Generator,
     probed: pd.DataFrame,
     capacity_claim: Claim,
-    capacity: pd.DataFrame | None = None,
+    capacity: pd.DataFrame,
 ) -> PerceptionDistortion:
     """Judge and lay out: everything after the models have run.
 
@@ -204,7 +203,7 @@ def analyse(
     found["capacity"] = (
         evaluate(capacity_claim, [probed], rng)
         if len(probed)
-        else Undefined("it takes two trainings; `wamlab run 03 -p capacity 300` does it")
+        else Undefined("the larger and the smaller model are not trained unless asked for")
     )
     n, seeds = len(set(windows.scenes)), measured.cells.seed.nunique()
     measured_on = f"{measured_on}, {n} held-out scenes, {seeds} seed{'s' * (seeds > 1)}"
@@ -214,7 +213,7 @@ def analyse(
     )
     frechet = {name: distance(measured, name, real, windows, extractor) for name in settings}
     memory, truth = memory_table(measured, rng), render.to_hwc(windows.real[list(picked), -1])
-    names = {name: spoken(settings[name]) for name in rivals}
+    names, sheet = {name: spoken(settings[name]) for name in rivals}, {"ceiling": CEILING} | whole_rows(settings)
     times = np.round(windows.times_s, 3)
     curves = levels[(levels.step != WHOLE) & levels.metric.isin(METRICS)]
     curves = curves[[settings[name].whole and name != CEILING for name in curves.variant]]
@@ -232,15 +231,14 @@ def analyse(
         truth=truth,
         labels=[windows.notes[i] or windows.scenes[i] for i in picked],
         time_s=float(times[-1]),
-        sheet={TRUTH: truth}
-        | {m: render.to_hwc(measured.seen[v].frames[:, -1]) for m, v in whole_rows(settings).items()},
+        sheet={TRUTH: truth} | {model: render.to_hwc(measured.seen[v].frames[:, -1]) for model, v in sheet.items()},
         shown=shown(measured, windows, present, picked),
         findings=findings,
         kind=kind,
-        distance=spelled(measured, real, windows, extractor),
+        distances=distance_table(measured, real, windows, extractor),
         capacity=capacity,
         weights=measured.weights,
-        answer=answer(at_last, rivals, names, claim, found.get("trade-off"), kind, float(times[-1])),
+        answer=answer(at_last, rivals, names, claim, found.get("trade-off"), float(times[-1])),
         metrics={
             f"{row.metric}/{row.variant}{' (whole horizon)' * (row.step == WHOLE)}": (row.mean, row.low, row.high)
             for row in levels[levels.step.isin([last, WHOLE])].itertuples()
@@ -252,6 +250,7 @@ def spoken(setting: Setting) -> str:
     """What a sentence calls it."""
     names = {
         "direct": "the direct model",
+        "direct-calibrated": "the calibrated direct model",
         "diffusion": "diffusion from noise",
         "calibrated": "calibrated diffusion",
         "interpolation": "the mixture of direct and diffusion",
@@ -272,14 +271,24 @@ def distance(
         return Undefined(str(error))
 
 
-def spelled(measured: Measured, real: Tensor, windows: Windows, extractor: Extractor) -> str:
-    """Diffusion's two distances at the last step with all that decides them, the kernel's over subsets as the paper takes it."""
+def distance_table(measured: Measured, real: Tensor, windows: Windows, extractor: Extractor) -> pd.DataFrame:
+    """Diffusion's distances at the last step, first training seed, plain, as the paper takes them, and what decides them."""
     pair = streams(measured.seen["diffusion"], [-1], real, windows, extractor)
     try:
-        kernel = kernel_distance(*pair, subset_size=min(SUBSET, len(windows.scenes)))
-        return f"diffusion at the last step, first training seed\n{frechet_distance(*pair)}\n{kernel}"
+        found = frechet_distance(*pair), kernel_distance(*pair, subset_size=min(SUBSET, len(windows.scenes)))
     except TooFewSamples as error:
-        return f"not measured: {error}"
+        return pd.DataFrame({"not measured": [str(error)]})
+    rows = {
+        d.name: {
+            "diffusion ↓": said(d.interval),
+            "features": f"{extractor.name} {extractor.digest[:12]}",
+            "pixels": extractor.normalisation,
+            "frames of either set": str(d.preds),
+            "subsets": "{num_subsets} of {subset_size}, degree {degree}".format(**d.settings) if d.settings else "–",
+        }
+        for d in found
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def summary(levels: pd.DataFrame, frechet: Mapping[str, Distance | Undefined], last: int, kind: str) -> pd.DataFrame:
@@ -327,21 +336,16 @@ def draw_table(draws: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 def points(
     measured: Measured, levels: pd.DataFrame, frechet: Mapping[str, Distance | Undefined], kind: str
 ) -> list[dict[str, Any]]:
-    """For the `FrontierExplorer`: every point that has a kernel distance, with its samples at the last step."""
+    """For the `FrontierExplorer`: every prediction that has a kernel distance, with its samples at the last step."""
     rows = {
         key: row for key, row in zip(zip(levels.variant, levels.metric, strict=True), levels.itertuples(), strict=True)
     }
     best = set(efficient(levels, NO_RESULT))
-    titles = {
-        "cosine": "cosine similarity ↑",
-        "rmse": "pixel RMSE, levels ↓",
-        "kd": f"{kind} ↓",
-        "sigma": "spread of latents, truth = 1",
-    }
+    titles = {"rmse": "pixel RMSE, levels ↓", "sigma": "spread of latents, truth = 1"}
     channels = [c for c in dict.fromkeys(levels.metric) if c.startswith("sigma_")]
     made = []
     for name, setting in measured.settings.items():
-        if (name, "kd") not in rows:
+        if (name, "kd") not in rows or name == CEILING:
             continue
         x, y = ((row.mean, row.low, row.high) for row in (rows[name, "cosine"], rows[name, "kd"]))
         card = {title: said(rows[name, metric]) for metric, title in titles.items() if (name, metric) in rows}

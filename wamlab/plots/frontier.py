@@ -25,16 +25,15 @@ _HOLLOW = ("ceiling", "copy", "warp", "oracle")
 def plane(
     levels: pd.DataFrame,
     settings: Sequence[Setting],
-    kind: str,
     time_s: float,
     leave_out: Sequence[str],
     title: str = "",
 ) -> go.Figure:
     """Every point with its intervals, nearness in latents (left) and in pixels (right) against the kernel distance; dials are lines.
 
-    levels: of one step, `time_s` ahead. leave_out: points that cannot be on the frontier, which is dotted. kind: of the distance.
+    levels: of one step, `time_s` ahead. leave_out: points that cannot be on the frontier, which is dotted.
     """
-    figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.05)
+    figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.08)
     wide = levels.pivot(index="variant", columns="metric", values=["mean", "low", "high"])
     there = [s for s in settings if ("mean", "kd") in wide and np.isfinite(wide.loc[s.name, ("mean", "kd")])]
     for column, metric in enumerate(X_AXES, 1):
@@ -55,7 +54,8 @@ def plane(
     else:
         where = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
         figure.add_annotation(text="too few frames for a kernel distance", **where)
-    figure.update_yaxes(title_text=f"{kind} from real frames ↓", zeroline=True, row=1, col=1)
+    figure.update_yaxes(title_text="kernel distance ↓", row=1, col=1)
+    figure.update_yaxes(zeroline=True, showticklabels=True)
     n = int(levels.n.max()) if len(levels) else 0
     note = (
         f"{n} held-out drives, {time_s:g} s ahead; 95 % intervals over drives. Hollow: nothing learned, or no result."
@@ -137,3 +137,8 @@ def sheet(rows: Mapping[str, np.ndarray]) -> np.ndarray:
 def explorer_styles(points: Sequence[Mapping]) -> dict[str, dict[str, str]]:
     """As the `FrontierExplorer` takes them."""
     return row_styles(dict.fromkeys(p["model"] for p in points))
+
+
+def place_of(model: str, points: Sequence[Mapping]) -> int:
+    """Where the first point of a model is; 0 if there is none."""
+    return next((i for i, point in enumerate(points) if point["model"] == model), 0)

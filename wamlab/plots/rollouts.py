@@ -38,12 +38,16 @@ _NEUTRAL = style_of("truth").color
 
 
 def error_over_horizon(
-    curves: pd.DataFrame, metrics: Sequence[str] = ("cosine", "sharpness"), title: str = "", reach_s: float = 0
+    curves: pd.DataFrame,
+    metrics: Sequence[str] = ("cosine", "sharpness"),
+    title: str = "",
+    reach_s: float = 0,
+    each: str = "one window each",
 ) -> go.Figure:
     """One panel a metric: its mean at each time ahead for each model, with the interval as a band.
 
     `curves` has the columns model, metric, time_s, mean, low, high and n; a metric that it lacks has no panel. `reach_s`, if it is within
-    the curves: where the models' own horizon ends.
+    the curves: where the models' own horizon ends. `each`: what was seen of a scene.
     """
     metrics = [m for m in metrics if m in set(curves.metric)] or list(metrics)[:1]
     figure = _panels(metrics)
@@ -54,7 +58,7 @@ def error_over_horizon(
             figure.add_vline(x=reach_s, line={"color": _NEUTRAL, "width": 1, "dash": "dash"}, **at)
     figure.update_xaxes(title_text="time ahead, s", rangemode="tozero")
     n = int(curves.n.max()) if len(curves) else 0
-    note = f"Up to {n} held-out scenes, one window each. Bands: 95 % intervals over scenes."
+    note = f"Up to {n} held-out scenes, {each}. Bands: 95 % intervals over scenes."
     if 0 < reach_s < curves.time_s.max():
         note += f"<br>Right of the dashed line, at {reach_s:g} s, models go on from their own pictures."
     return _laid_out(figure, title, note, len(metrics))
