@@ -127,8 +127,8 @@ def test_figures_show_every_candidate(study):
     ]  # fmt: skip
     guided = draw.scores_over_guidance(study.levels)
     assert {t.name for t in guided.data} == {"diffusion"}
-    heads = [a.text for a in draw.asked_and_read(study.recovered, study.relative).layout.annotations]
-    assert [h.split(":")[0] for h in heads] == ["direct", "diffusion"]
+    dots = [t.name for t in draw.asked_and_read(study.recovered, study.relative).data if t.mode == "markers"]
+    assert [name.split(":")[0] for name in dots] == ["direct", "diffusion"] and "not measured" not in str(dots)
     assert "3 held-out drives" in draw.action_dots(study.effect).layout.title.subtitle.text
 
 
