@@ -29,7 +29,7 @@ def measured(scenes, models, seeds=(0,)):
     """`measure` of models by name, the same for every seed."""
     candidates = {(name, s): Candidate(model, {}) for s in seeds for name, model in models.items()}
     asked = presents(scenes, HORIZON)
-    return obedience.measure(candidates, IdentityCodec(), Store(), asked, ANGLES, 1, 0, 1, HORIZON)
+    return obedience.measure(candidates, IdentityCodec(), Store(), asked, ANGLES, 1, 0, (1.0, 2.0, 3.0), 1, HORIZON)
 
 
 def verdicts(study):
@@ -127,8 +127,8 @@ def test_figures_show_every_candidate(study):
     ]  # fmt: skip
     guided = draw.scores_over_guidance(study.levels)
     assert {t.name for t in guided.data} == {"diffusion"}
-    heads = [a.text for a in draw.asked_and_read(study.recovered, study.relative).layout.annotations]
-    assert [h.split(":")[0] for h in heads] == ["direct", "diffusion"]
+    dots = [t.name for t in draw.asked_and_read(study.recovered, study.relative).data if t.mode == "markers"]
+    assert [name.split(":")[0] for name in dots] == ["direct", "diffusion"] and "not measured" not in str(dots)
     assert "3 held-out drives" in draw.action_dots(study.effect).layout.title.subtitle.text
 
 
@@ -190,3 +190,5 @@ def test_what_cannot_be_swept_is_refused_before_anything_is_loaded():
     for wrong in ({"num_angles": 2}, {"frame": 0}, {"frame": 5}):
         with pytest.raises(InvalidParameter, match="num_angles must be 3 or more and frame 1 to the horizon of 4"):
             obedience.study(dataset="nowhere", preset="smoke", **wrong)
+    with pytest.raises(InvalidParameter, match="guidances must be weights such as '1, 3', not 'much'"):
+        obedience.study(dataset="nowhere", preset="smoke", guidances="much")

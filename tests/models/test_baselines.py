@@ -9,7 +9,8 @@ from helpers import arc
 from test_anchored_dit import generator, make_batch
 
 from wamlab.geometry import curvature_to_steering
-from wamlab.models.baselines import ConstantVelocityWarp, CopyPresent
+from wamlab.models.anchored_dit import AnchoredDiT, AnchoredDiTConfig
+from wamlab.models.baselines import AnchorAlone, ConstantVelocityWarp, CopyPresent
 from wamlab.types import Scene
 
 
@@ -93,3 +94,24 @@ def test_takes_the_camera_and_the_rate_of_a_scene():
     torch.testing.assert_close(model.camera, torch.tensor([1266 / 900, 491 / 900, 0.25]))
     assert model.camera[0].item() == pytest.approx(model.FOCAL, abs=0.01)  # nuScenes' CAM_FRONT is the default
     assert model.camera[1].item() == pytest.approx(model.HORIZON, abs=0.01)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_the_anchor_alone_is_a_model_whose_change_is_nothing(moves):
+    """Before training the last layer is zero, so a direct model is its anchor, moved or not."""
+    small = {"size": 8, "horizon": 3, "dim": 16, "depth": 1, "heads": 2, "num_frequencies": 4}
+    model = AnchoredDiT(AnchoredDiTConfig(objective="direct", ego_motion=moves, **small)).eval()
+    if moves:
+        model.ego_motion.turning.fill_(0.5)
+        model.ego_motion.log_relief.fill_(-0.2)
+        torch.nn.init.normal_(model.ego_motion.unfold[-1].weight)
+        torch.nn.init.normal_(model.ego_motion.fold[-1].weight)
+    context, given = torch.randn(2, 1, 4, 8, 8), actions(8.0, 0.3, frames=3).expand(2, -1, -1)
+    alone = AnchorAlone(model).rollout(context, given, generator(5), steps=3)
+    assert (alone.model, alone.seed, alone.latents.shape) == ("anchor", 5, (2, 3, 4, 8, 8))
+    torch.testing.assert_close(alone.latents, model.rollout(context, given, generator()).latents)
+    assert torch.equal(alone.latents, context.expand_as(alone.latents)) != moves
+    with torch.no_grad():
+        model.head.bias.fill_(0.5)  # a change that was learned
+    assert torch.equal(AnchorAlone(model).rollout(context, given, generator()).latents, alone.latents)
+    assert not torch.allclose(model.rollout(context, given, generator()).latents, alone.latents)

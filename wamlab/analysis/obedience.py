@@ -28,8 +28,8 @@ from wamlab.statistics import Interval, Undefined
 from wamlab.types import Finding, Scene
 
 MODELS = ("copy", "warp", "direct", "diffusion", "jump", "jump-diffusion")
-#: Weights of guidance that the paper compares; 1 is none.
-GUIDANCES = (1.0, 2.0, 3.0)
+#: Weights of guidance, of which 1 is none; the paper also has 2.
+GUIDANCES = "1, 3"
 #: Added to a seed for the noise of the futures whose steering is to be read.
 OTHER_NOISE = 10_000
 #: So many of the future frames are looked at, evenly spread.
@@ -89,6 +89,7 @@ def study(
     num_scenes: int = 0,
     num_angles: int = 5,
     frame: int = 1,
+    guidances: str = GUIDANCES,
     steps: int = 0,
     seed: int = 0,
     models: Sequence[str] = MODELS,
@@ -101,8 +102,10 @@ def study(
     Args:
         num_scenes, steps: 0 means the preset's `eval_scenes` and `sampler_steps`; weights: one of `pretrained.CHOICES`.
         num_angles: of the sweep, over what training scenes steer. frame: the future frame of the headline numbers.
+        guidances: weights to compare with the preset's, as in "1, 3".
 
-    Raises `InvalidParameter` for fewer than 3 angles, a frame outside the horizon, or scenes none of which is fast enough.
+    Raises `InvalidParameter` for weights that are no numbers, fewer than 3 angles, a frame outside the horizon, or scenes none of which
+    is fast enough.
     """
     from wamlab.codecs import load_codec
     from wamlab.data import open_dataset
@@ -115,6 +118,7 @@ def study(
         raise InvalidParameter(
             f"num_angles must be 3 or more and frame 1 to the horizon of {settings.horizon}, not {num_angles} and {frame}"
         )
+    compared = guidance_weights(guidances)
     data, codec = open_dataset(dataset), load_codec(settings.codec, "cuda" if torch.cuda.is_available() else "cpu")
     store, training = LatentStore(data, codec, settings.resolution), data.scenes("train")
     window = {"num_context": settings.num_context, "horizon": settings.horizon}
@@ -132,7 +136,7 @@ def study(
     candidates = {key: Candidate(model, sampling) for key, model in {**simple, **still, **ready}.items()}
     shown = middle_by_speed(asked)
     measured, pictures = measure(
-        candidates, codec, store, asked, training_angles(training, num_angles), frame, shown, **window
+        candidates, codec, store, asked, training_angles(training, num_angles), frame, shown, compared, **window
     )
 
     scene, t = asked[shown]
@@ -165,13 +169,14 @@ def measure(
     angles_rad: np.ndarray,
     frame: int,
     shown: int,
+    guidances: Sequence[float],
     num_context: int,
     horizon: int,
 ) -> tuple[Measured, dict[str, Tensor]]:
     """Sweep, ask backwards and confuse every candidate (name, seed), from the same presents.
 
     Args:
-        asked: of `presents`. frame: of the headline numbers.
+        asked: of `presents`. frame: of the headline numbers. guidances: swept beside the candidates' own, at `frame` and the last.
         shown: which present's pictures are wanted, (A, 3, R, R) of each candidate at the last frame, `TRUTH` first.
     """
     scene, t = asked[shown]
@@ -219,7 +224,7 @@ def measure(
         if len(asked) > 1:
             scenes = [scene for scene, _ in asked]
             actions.append(wrong_actions({name: candidate}, store, scenes, seed=seed, **window))
-        for weight in GUIDANCES if samples(candidate.model) and name != ANCHOR else ():
+        for weight in guidances if samples(candidate.model) and name != ANCHOR else ():
             if weight != guidance:
                 guided = Candidate(candidate.model, {**candidate.settings, "guidance": weight})
                 ends = sorted({frame, max(frames)})
@@ -231,6 +236,14 @@ def measure(
         for part in (cells, shifts, recovered, errors, actions)
     ]
     return Measured(angles_rad, names, times_s, frame, guidance, *joined), pictures
+
+
+def guidance_weights(text: str) -> tuple[float, ...]:
+    """The numbers in "1, 3". Raises `InvalidParameter`."""
+    try:
+        return tuple(float(part) for part in str(text).split(",") if part.strip())
+    except ValueError:
+        raise InvalidParameter(f"guidances must be weights such as {GUIDANCES!r}, not {text!r}") from None
 
 
 def reach(model: Any, frame: int, horizon: int) -> int:

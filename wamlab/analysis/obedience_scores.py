@@ -151,10 +151,12 @@ def judge(
         "difference", ["direct", "diffusion"], f"The diffusion model obeys better than the direct one, {end} (difference in ρ)",
         "ρ .813 against −.181", both(("diffusion", own), ("direct", own)),
     )  # fmt: skip
-    claim(
-        "guidance", ["diffusion"], f"Guidance of weight 3 lowers the diffusion model's ρ, {end} (difference to weight 1)",
-        "ρ .813, .659, .463 for weights 1, 2, 3", both(("diffusion", 3.0), ("diffusion", 1.0)), claimed=-1,
-    )  # fmt: skip
+    most = float(m.cells[m.cells.candidate == "diffusion"].guidance.max()) if "diffusion" in names else own
+    if most > 1:
+        claim(
+            "guidance", [], f"Guidance of weight {most:g} lowers the diffusion model's ρ, {end} (difference to weight 1)",
+            "ρ .813, .659, .463 for weights 1, 2, 3", both(("diffusion", most), ("diffusion", 1.0)), claimed=-1,
+        )  # fmt: skip
     claim(
         "inverse", ["diffusion"], "The steering can be read from the diffusion model's futures (error over chance, below 1)",
         ".671", relative_error(m, "diffusion", rng), claimed=-1, threshold=1,

@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from wamlab.analysis.obedience import said
+from wamlab.analysis.obedience_scores import ANCHOR
+from wamlab.models import BASELINES
 from wamlab.plots.dots import add_dots
 from wamlab.plots.style import MODEL_STYLE, TEMPLATE, style_of, transparent
 from wamlab.statistics import Interval, Undefined
@@ -73,36 +75,27 @@ def scores_over_guidance(levels: pd.DataFrame, title: str = "") -> go.Figure:
 
 
 def asked_and_read(recovered: pd.DataFrame, relative: Mapping[str, Interval | Undefined], title: str = "") -> go.Figure:
-    """The angle that made a future, and the one that is read from it: a dot a drive and angle, a panel a model; the line is perfect."""
-    names = [name for name in recovered.candidate.unique() if name != "copy"]
-    columns = min(3, max(1, len(names)))
-    known = {name: found for name, found in relative.items() if isinstance(found, Interval)}
-    heads = [f"{style_of(name).label}: {said(known[name]) if name in known else 'not measured'}" for name in names]
-    shape = {"rows": -(-max(1, len(names)) // columns), "cols": columns}
-    space = {"horizontal_spacing": 0.05, "vertical_spacing": 0.16}
-    figure = make_subplots(**shape, **space, shared_xaxes="all", shared_yaxes="all", subplot_titles=heads)
+    """The angle that made a future, and the one that is read from it: a dot a drive and angle, a panel a model that learns."""
+    names = [name for name in recovered.candidate.unique() if name not in (*BASELINES, ANCHOR)]
+    figure = make_subplots(cols=max(1, len(names)), shared_yaxes="all", horizontal_spacing=0.04)
     ends = [recovered.asked_rad.min(), recovered.asked_rad.max()]
     reach = 0.6 * (ends[1] - ends[0])
-    for place, name in enumerate(names):
-        at = {"row": place // columns + 1, "col": place % columns + 1}
-        rows, style = recovered[recovered.candidate == name], style_of(name)
+    for column, name in enumerate(names, 1):
+        at, rows, style = {"row": 1, "col": column}, recovered[recovered.candidate == name], style_of(name)
+        line = {"color": _NEUTRAL, "dash": "dot"}
+        figure.add_scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", showlegend=False, **at)
         figure.add_scatter(
-            x=ends, y=ends, mode="lines", line={"color": _NEUTRAL, "dash": "dot"}, hoverinfo="skip", showlegend=False, **at
-        )  # fmt: skip
-        figure.add_scatter(
-            x=rows.asked_rad, y=rows.named_rad.clip(ends[0] - reach, ends[1] + reach), mode="markers", showlegend=False, name=style.label,
-            marker={"color": transparent(style.color, 0.45), "size": 7}, customdata=rows.scene,
+            x=rows.asked_rad, y=rows.named_rad.clip(ends[0] - reach, ends[1] + reach), mode="markers",
+            name=f"{style.label}: {said(relative[name])}",
+            marker={"color": transparent(style.color, 0.5), "size": 7}, customdata=rows.scene,
             hovertemplate="%{customdata}: asked %{x:.2f}, read %{y:.2f} rad<extra></extra>", **at,
         )  # fmt: skip
-        if at["col"] == 1:
-            figure.update_yaxes(title_text="angle read, rad", **at)
-        figure.update_xaxes(
-            title_text="angle asked, rad" if place >= len(names) - columns else "", showticklabels=True, **at
-        )
+        figure.update_xaxes(title_text="angle asked, rad", **at)
+        figure.update_yaxes(title_text="angle read, rad" if column == 1 else "", showticklabels=True, **at)
     asked = f"{recovered.scene.nunique()} drives, {recovered.asked_rad.nunique()} angles each"
-    note = f"{asked}. Dotted: read without error; what is far off stands at the edge. Above: mean error over chance ↓."
-    figure.update_annotations(font_size=13)
-    return _laid_out(figure, title, note, 130 + 250 * shape["rows"])
+    note = f"{asked}. Dotted: read without error; what is far off stands at the edge. Beside the names: error over chance ↓."
+    figure.update_layout(hovermode="closest")
+    return _laid_out(figure, title, note, 400)
 
 
 def action_dots(effect: pd.DataFrame, title: str = "") -> go.Figure:
