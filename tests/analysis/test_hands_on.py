@@ -46,8 +46,8 @@ def test_the_truth_of_the_logged_actions_is_the_recording(scene, codec):
     recorded = load_frames(scene, [1, 2, 3], RESOLUTION)
     through = to_hwc(hands_on.decode(codec, hands_on.encoded(codec, recorded)))
     np.testing.assert_array_equal(asked["present"], through[0])
-    logged = asked["truth"](asked["logged"])
-    turned = asked["truth"](asked["logged"] + np.float32([2.0, 0.0, 0.0]))
+    logged = asked["truth"](asked["logged"]).frames
+    turned = asked["truth"](asked["logged"] + np.float32([2.0, 0.0, 0.0])).frames
     # not the same: the recording is a JPEG, and its driver moved the wheel between the keyframes, too
     assert distance(turned, through[1:]) > 3 * distance(logged, through[1:])
 
@@ -60,6 +60,20 @@ def test_models_are_asked_with_the_settings_they_have(scene, codec):
     one, same, other = (widget.predict("diffusion", widget.actions, seed=s, steps=1 + s).frames for s in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert one.shape == other.shape == copied.shape
+
+
+def test_the_components_of_the_latents_mean_the_same_for_every_row(scene, codec):
+    asked = hands_on.scrubbing(models(), codec, scene, 1, 2, RESOLUTION, styles={"copy": {"color": "#123456"}})
+    true, copied = asked["truth"](asked["logged"]), asked["rollout"]["copy"](asked["logged"])
+    size = RESOLUTION // 8
+    assert true.components.shape == copied.components.shape == (3, size, size, 3)
+    np.testing.assert_array_equal(true.components[0], copied.components[0])  # the present is the same
+    np.testing.assert_array_equal(copied.components[1:], np.stack([copied.components[0]] * 2))
+    assert np.abs(true.components).max() <= 1
+    assert distance(true.components[2], copied.components[2]) > 0.01
+    widget = ActionScrubber(**asked, offline_kb=0)
+    assert widget.predict("copy", widget.actions).components.dtype == np.uint8
+    assert widget.styles == {"copy": {"color": "#123456"}}
 
 
 def test_a_drive_goes_on_from_what_the_model_saw(scene, codec):

@@ -1,5 +1,6 @@
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,6 +150,29 @@ def test_frames_of_another_kind_are_refused(frames):
         scrubber({"m": lambda actions: frames}).predict("m", LOGGED)
 
 
+def with_latents(actions):
+    """The bar again, and two by three latents: grey now, later red on the left."""
+    components = np.zeros((len(actions) + 1, 2, 3, 3), np.float32)
+    components[1:, :, 0, 0] = 1
+    return SimpleNamespace(frames=bar(actions), components=components)
+
+
+def test_components_of_latents_come_with_the_frames():
+    widget, sent = scrubber({"m": with_latents}), []
+    answer = widget.predict("m", LOGGED)
+    assert answer.components.shape == (HORIZON + 1, 2, 3, 3)
+    assert answer.components[1, 0, 0].tolist() == [255, 128, 128]
+    widget.send = lambda content, buffers=None: sent.append((content, buffers))
+    widget._on_message(widget, {"kind": "rollout", "row": "m", "actions": LOGGED.tolist()}, [])
+    ((content, buffers),) = sent
+    assert content["latents"] == [3, 2]
+    exact = np.asarray(Image.open(io.BytesIO(buffers[1])))
+    np.testing.assert_array_equal(exact[:, 3:6], answer.components[1])
+    with pytest.raises(InvalidShape, match=r"'m' gave components \(3, 2, 3, 3\); they must be \(4, h, w, 3\)"):
+        shorter = lambda a: SimpleNamespace(frames=bar(a), components=np.zeros((HORIZON, 2, 3, 3)))  # noqa: E731
+        scrubber({"m": shorter}).predict("m", LOGGED)
+
+
 def test_bad_traits_are_refused():
     widget = scrubber()
     with pytest.raises(InvalidAction, match="actions must be"):
@@ -177,6 +201,7 @@ def test_the_grid_keeps_to_its_budget_and_uses_it(offline_kb):
     points = widget.grid()
     spent = sum(p["bytes"] for p in points)
     assert spent == sum(len(s) for p in points for s in p["strips"].values())
+    assert not any(p["latents"] for p in points)
     assert [p["name"] for p in points[:5]] == ["logged", "straight", "left", "right", "brake"]
     if len(points) > 5:
         assert spent < 1.3 * offline_kb * 1000
@@ -244,6 +269,39 @@ def test_it_scrubs_offline(tmp_path, visit):
     seen.wait_for_other_pixels(CANVAS, plain)
     assert seen.left_the_page == []
     assert seen.console == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("offline", [True, False], ids=["offline", "live"])
+def test_latents_are_shown_below_the_picture_where_they_are_known(tmp_path, visit, offline):
+    widget = scrubber({"m": with_latents, "bar": bar})
+    seen = visit(page_with(tmp_path, widget)) if offline else live(tmp_path, visit, widget)
+    page = seen.page
+    page.wait_for_selector(READY)
+    assert page.locator(".wrp-latents:visible").count() == 0
+    page.select_option(".wrp-scrubber select", "latents")
+    below = "figure:nth-child(2) .wrp-latents"
+    page.wait_for_selector(below)
+    assert page.locator(".wrp-latents:visible").count() == 1
+    before = seen.pixels(below)
+    page.focus(".wrp-time")
+    page.keyboard.press("End")
+    seen.wait_for_other_pixels(below, before)
+    left, right = page.eval_on_selector(
+        below, "c => [0.1, 0.9].map((x) => c.getContext('2d').getImageData(c.width * x, c.height / 2, 1, 1).data[0])"
+    )
+    assert left > 200 > 140 > right
+    assert "main components of the latents" in page.get_attribute(below, "aria-label")
+    if offline:  # a page keeps them for its presets
+        assert all(bool(p["latents"]) == bool(p["name"]) for p in widget.grid())
+        page.focus(LEFT)
+        for _ in range(8):
+            page.keyboard.press("ArrowLeft")
+        page.wait_for_function(
+            "document.querySelector('.wrp-state').textContent.includes('for the named actions only')"
+        )
+        assert page.locator(".wrp-latents:visible").count() == 0
+    assert [m for m in seen.console if "willReadFrequently" not in m] == []
 
 
 @pytest.mark.browser

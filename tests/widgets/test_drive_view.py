@@ -173,7 +173,7 @@ def test_recorded_drives_play_offline(tmp_path, visit):
     bent = seen.pixels(CANVAS)
     assert bent != start
     assert page.text_content("figure:nth-child(2) .wrp-value").startswith("RMSE")
-    assert page.locator(".wrp-map .wrp-line").count() == 2
+    assert page.locator(".wrp-map .wrp-driven").count() == 2
     page.select_option("select", "1")
     page.wait_for_function("document.querySelector('.wrp-drive').dataset.frame === '0'")
     page.focus(".wrp-time")

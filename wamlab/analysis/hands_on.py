@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from wamlab import render
+from wamlab.analysis.feature_maps import ColourBasis, colour_basis, colours
 from wamlab.analysis.rollouts import decode
 from wamlab.data.frames import load_frames, squared
 from wamlab.data.windows import window_actions
@@ -33,6 +34,14 @@ def trained_range(scenes: Sequence[Scene], quantiles: tuple[float, float] = USUA
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(ACTIONS[:2])}
 
 
+@dataclass(frozen=True)
+class Future:
+    """What a widget draws of a rollout: frames (F, H, W, 3) uint8; components (F + 1, h, w, 3) in [-1, 1], the present's first."""
+
+    frames: np.ndarray
+    components: np.ndarray
+
+
 def scrubbing(
     models: Mapping[str, WorldModel],
     codec: Codec,
@@ -42,42 +51,59 @@ def scrubbing(
     resolution: int,
     num_context: int = 1,
     trained: Mapping[str, tuple[float, float]] | None = None,
+    styles: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """What an `ActionScrubber` asks about the present `t` of a scene: `ActionScrubber(**scrubbing(…))`.
 
     Truth, present and predictions all went through the codec, so that its losses count for no model. In the procedural world the truth is
-    the counterfactual (`replay`), drawn for whatever actions; of a recorded scene it is not known.
+    the counterfactual (`replay`), drawn for whatever actions; of a recorded scene it is not known. The latents' main components, and the
+    colours that stand for them, are those of the recorded window: a colour means the same for every model, and for the truth.
+
+    styles: colour and label by row, as `wamlab.plots.style.row_styles` gives them.
 
     Raises what `window_actions` and `load_frames` raise.
     """
     logged = window_actions(scene, t, horizon, num_context)
     frames = load_frames(scene, range(t - num_context + 1, t + 1), resolution)
     context = encoded(codec, frames)[None]
+    window = torch.cat([context[0, -1:], encoded(codec, load_frames(scene, range(t + 1, t + horizon + 1), resolution))])
+    basis = colour_basis(window.movedim(1, -1)) if window.shape[1] >= 3 else None
 
-    def truth(actions: np.ndarray) -> np.ndarray:
+    def truth(actions: np.ndarray) -> np.ndarray | Future:
         seen = square(replay(scene, t, actions[:, :2]).frames, resolution)
-        return render.to_hwc(decode(codec, encoded(codec, seen)))
+        return drawn(codec, context, encoded(codec, seen), basis)
 
     return {
-        "rollout": {name: asked(model, codec, context) for name, model in models.items()},
+        "rollout": {name: asked(model, codec, context, basis) for name, model in models.items()},
         "present": render.to_hwc(decode(codec, context[:, -1]))[0],
         "logged": logged,
         "truth": truth if scene.world is not None else None,
         "step_s": float(scene.timestamps_s[t + 1] - scene.timestamps_s[t]),
         "trained": trained,
-    }
+    } | ({} if styles is None else {"styles": dict(styles)})
 
 
-def asked(model: WorldModel, codec: Codec, context: Tensor) -> Callable[..., np.ndarray]:
-    """A model as a callable: actions (F, A), and the settings that it has -> (F, H, W, 3) uint8.
+def drawn(codec: Codec, context: Tensor, latents: Tensor, basis: ColourBasis | None = None) -> np.ndarray | Future:
+    """Latents (F, c, h, w) after a context (1, C, c, h, w) -> (F, H, W, 3) uint8; with a basis their components, too."""
+    frames = render.to_hwc(decode(codec, latents))
+    if basis is None:
+        return frames
+    seen = torch.cat([context[0, -1:].float(), latents.float()])
+    return Future(frames, colours(seen.movedim(1, -1), basis).movedim(1, -1).numpy())
+
+
+def asked(
+    model: WorldModel, codec: Codec, context: Tensor, basis: ColourBasis | None = None
+) -> Callable[..., np.ndarray | Future]:
+    """A model as a callable: actions (F, A), and the settings that it has -> what `drawn` gives.
 
     context: (1, C, c, h, w). Only a model that samples has a seed and steps.
     """
 
-    def predicted(actions: np.ndarray, seed: int, **settings: Any) -> np.ndarray:
+    def predicted(actions: np.ndarray, seed: int, **settings: Any) -> np.ndarray | Future:
         generator = torch.Generator().manual_seed(seed)
         rollout = model.rollout(context, torch.as_tensor(actions)[None], generator, **settings)
-        return render.to_hwc(decode(codec, rollout.latents[0]))
+        return drawn(codec, context, rollout.latents[0], basis)
 
     if samples(model):
         return lambda actions, seed=0, steps=10, guidance=1.0: predicted(
@@ -179,10 +205,12 @@ def driving(
     num_context: int = 1,
     steps: int = 4,
     trained: Mapping[str, tuple[float, float]] | None = None,
+    styles: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """What a `DriveView` needs to drive from the start of a scene of a synthetic dataset: `DriveView(**driving(…))`.
 
-    steps: of the sampler, for a model that samples. A model that sees several frames sees the first one `num_context` times at the start.
+    steps: of the sampler, for a model that samples. styles: as in `scrubbing`.
+    A model that sees several frames sees the first one `num_context` times at the start.
 
     Raises `CounterfactualUnknown` for a recorded scene.
     """
@@ -194,4 +222,5 @@ def driving(
         name: Dream(model, codec, start, ego, step_s, **({"steps": steps} if samples(model) else {}))
         for name, model in models.items()
     }
-    return {"models": dreams, "truth": TrueDrive(episode, codec, resolution), "step_s": step_s, "trained": trained}
+    made = {"models": dreams, "truth": TrueDrive(episode, codec, resolution), "step_s": step_s, "trained": trained}
+    return made | ({} if styles is None else {"styles": dict(styles)})

@@ -13,7 +13,7 @@ import traitlets
 from wamlab import render
 from wamlab.errors import InvalidParameter, InvalidShape, UnknownName
 from wamlab_widgets import pixels, profiles
-from wamlab_widgets.base import Widget, check_size, data_uri
+from wamlab_widgets.base import Timed, check_size, data_uri
 
 #: What the user can set of a sampler; a rollout gets those that its signature names.
 SETTINGS = ("seed", "steps", "guidance")
@@ -22,13 +22,17 @@ _KEPT = 128  # rollouts at hand
 
 
 class Answer(NamedTuple):
-    """A rollout that was asked for: (F + 1, H, W, 3) uint8 frames, the present first, and what there is to say about them."""
+    """A rollout that was asked for: (F + 1, H, W, 3) uint8 frames, the present first, and what there is to say about them.
+
+    components: (F + 1, h, w, 3) uint8, the latents as colours, where they are known.
+    """
 
     frames: np.ndarray
     note: str
+    components: np.ndarray | None = None
 
 
-class ActionScrubber(Widget):
+class ActionScrubber(Timed):
     """Draw the actions to come, or choose them; the future that each model predicts for them follows.
 
     ActionScrubber({"direct": f, "diffusion": g}, present, logged, truth=h)
@@ -36,6 +40,8 @@ class ActionScrubber(Widget):
     rollout   f(actions, seed=…, steps=…, guidance=…) -> frames; one callable, or several by name. `actions` is (F, 3) float32, columns
               `wamlab.types.ACTIONS`; the speed follows from the acceleration. Frames are (F, H, W, 3), uint8 or float in [-1, 1]. Of the
               settings a callable gets those that its signature names; one that takes `steps` is asked for a quick preview first.
+              In place of frames it may give an object with `frames` and `components`: (F + 1, h, w, 3), the main components of its
+              latents as colours, the present's first.
     present   (H, W, 3) uint8, the frame before all predictions.
     logged    (F, 2 or 3), the actions that were really taken; without them give `horizon`.
     truth     as `rollout`, for what would really have happened, where that is known.
@@ -51,10 +57,10 @@ class ActionScrubber(Widget):
     actions = traitlets.List(help="the profile asked for: F pairs of steering_rad (left positive) and accel_mps2").tag(
         sync=True
     )
-    frame = traitlets.Int(0, help="index of the frame shown; 0 is the present").tag(sync=True)
-    fps = traitlets.Float(4.0, help="frames a second when playing").tag(sync=True)
     view = traitlets.Enum(
-        ("picture", "difference", "onion skin"), "picture", help="picture, difference from the truth, or onion skin"
+        ("picture", "difference", "onion skin", "latents"),
+        "picture",
+        help="picture, difference from the truth, onion skin with it, or latents: their main components below the picture",
     ).tag(sync=True)
     seed = traitlets.Int(0, help="of the noise, for models that draw one of several futures").tag(sync=True)
     steps = traitlets.Int(10, min=1, help="of the sampler, for the refined picture").tag(sync=True)
@@ -151,12 +157,6 @@ class ActionScrubber(Widget):
             return proposal.value
         return _rounded(profiles.checked(proposal.value, self._horizon or None))
 
-    @traitlets.validate("frame")
-    def _not_negative(self, proposal: Any) -> int:
-        if proposal.value < 0:
-            raise traitlets.TraitError(f"frame must be 0 or more, not {proposal.value}")
-        return proposal.value
-
     def predict(self, row: str, actions: Any, **settings: Any) -> Answer:
         """The future that `row` sees for a profile (F, 2); kept, so that asking again costs nothing.
 
@@ -169,10 +169,14 @@ class ActionScrubber(Widget):
         key = (row, asked.tobytes(), *taken.items())
         if key not in self._kept:
             full = profiles.with_speed(asked, self._speed_mps, self._step_s, self._logged)
+            given = self._rollouts[row](full, **taken)
+            components = getattr(given, "components", None)
             frames, note = pixels.shown(
-                self._rollouts[row](full, **taken), (self._horizon, *self._present.shape), f"{row!r}"
+                getattr(given, "frames", given), (self._horizon, *self._present.shape), f"{row!r}"
             )
-            self._kept[key] = Answer(np.concatenate([self._present[None], frames]), note)
+            if components is not None:
+                components, _ = pixels.colours(components, self._horizon + 1, f"{row!r}")
+            self._kept[key] = Answer(np.concatenate([self._present[None], frames]), note, components)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -194,7 +198,11 @@ class ActionScrubber(Widget):
         if kind != "rollout":
             raise UnknownName("question", kind, ("rollout", "errors"))
         answer = self.predict(row, actions, **settings)
-        return {"mime": "image/jpeg", "note": answer.note}, [render.strip(answer.frames, self._quality, "JPEG")]
+        size, buffers = None, [render.strip(answer.frames, self._quality, "JPEG")]
+        if answer.components is not None:
+            size = [answer.components.shape[2], answer.components.shape[1]]
+            buffers.append(render.strip(answer.components, format="PNG"))
+        return {"mime": "image/jpeg", "note": answer.note, "latents": size}, buffers
 
     def grid(self) -> list[dict[str, Any]]:
         """The futures of a page without a kernel: presets, the actions now set, and held actions as finely as `offline_kb` allows."""
@@ -204,23 +212,27 @@ class ActionScrubber(Widget):
         seen = {str(p["actions"]) for p in points}
         if str(list(self.actions)) not in seen:
             points.append(self._point(np.asarray(self.actions), "as set"))
-        spent = sum(p["bytes"] for p in points)
-        shape = profiles.grid_shape(int((self._budget - spent) / max(1.0, spent / len(points))))
+        each = sum(len(strip) for p in points for strip in p["strips"].values()) / len(points)
+        shape = profiles.grid_shape(int((self._budget - sum(p["bytes"] for p in points)) / max(1.0, each)))
         for profile in profiles.grid(self._horizon, self._span, shape) if shape else []:
             if str(_rounded(profile)) not in seen:
                 points.append(self._point(profile, ""))
         return points
 
     def _point(self, profile: np.ndarray, name: str) -> dict[str, Any]:
-        """What a page holds of one profile; a row that fails says so."""
+        """What a page holds of one profile: the latents of a named one only; a row that fails says so."""
         point: dict[str, Any] = {"name": name, "actions": _rounded(profile), "bytes": 0}
-        point |= {part: {} for part in ("strips", "notes", "failed", "errors")}
+        point |= {part: {} for part in ("strips", "latents", "notes", "failed", "errors")}
         for row in self._rollouts:
             try:
                 answer = self.predict(row, profile)
                 point["strips"][row] = data_uri(render.strip(answer.frames, self._quality))
                 point["notes"][row], point["errors"][row] = answer.note, self.errors(row, profile)
                 point["bytes"] += len(point["strips"][row])
+                if name and (small := answer.components) is not None:
+                    packed = data_uri(render.strip(small, format="PNG"), "image/png")
+                    point["latents"][row] = {"strip": packed, "size": [small.shape[2], small.shape[1]]}
+                    point["bytes"] += len(packed)
             except Exception as error:  # of the user's callable: the other rows go on
                 point["failed"][row] = f"{type(error).__name__}: {error}"
         return point

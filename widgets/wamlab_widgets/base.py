@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import anywidget
+import traitlets
 
 from wamlab.errors import InvalidParameter
 
@@ -84,11 +85,31 @@ class Widget(anywidget.AnyWidget):
         return {**(data or {}), "text/html": self.static_html()}, metadata
 
 
+class Timed(Widget):
+    """Base of the widgets that show one moment of several: its traits are what they share with each other and with plots."""
+
+    frame = traitlets.Int(0, help="index of the frame shown; 0 is the present").tag(sync=True)
+    fps = traitlets.Float(4.0, help="frames a second when playing, at most").tag(sync=True)
+    group = traitlets.Unicode(
+        "", help="all that name the same group show the same time: widgets, and plotly figures over seconds"
+    ).tag(sync=True)
+
+    @traitlets.validate("frame")
+    def _not_negative(self, proposal: Any) -> int:
+        if proposal.value < 0:
+            raise traitlets.TraitError(f"frame must be 0 or more, not {proposal.value}")
+        return proposal.value
+
+
+#: What a widget's module needs besides what all share.
+PARTS = {"action_scrubber.js": ("profile_chart.js",), "rollout_player.js": ("saving.js",)}
+
+
 @cache
 def source(name: str) -> str:
-    """The text of a widget's module or stylesheet, after what all widgets share."""
-    file = STATIC / name
-    return f"{(STATIC / f'shared{file.suffix}').read_text('utf-8')}\n{file.read_text('utf-8')}"
+    """The text of a widget's module or stylesheet, after what all widgets share, and after its parts."""
+    files = (f"shared{Path(name).suffix}", *PARTS.get(name, ()), name)
+    return "\n".join((STATIC / file).read_text("utf-8") for file in files)
 
 
 @cache

@@ -12,7 +12,7 @@ import traitlets
 from wamlab import render
 from wamlab.errors import EpisodeEnded, InvalidParameter, InvalidShape, UnknownName
 from wamlab_widgets import pixels, profiles
-from wamlab_widgets.base import Widget, check_size, data_uri
+from wamlab_widgets.base import Timed, check_size, data_uri
 
 TRUTH = "truth"
 #: What is known of each moment of a row besides its picture.
@@ -41,7 +41,7 @@ class Log:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-class DriveView(Widget):
+class DriveView(Timed):
     """Drive inside a model: each frame that it predicts is what it sees next. The true world beside it is driven by the same actions.
 
     DriveView({"direct": dream}, truth=episode)
@@ -60,8 +60,6 @@ class DriveView(Widget):
 
     asset = "drive_view"
 
-    frame = traitlets.Int(0, help="index of the frame shown; 0 is the start").tag(sync=True)
-    fps = traitlets.Float(4.0, help="frames a second, at most").tag(sync=True)
     styles = traitlets.Dict(help='colour and label by row: {"direct": {"color": "#0072b2", "label": "direct"}}').tag(
         sync=True
     )

@@ -37,6 +37,16 @@ def shown(frames: Any, shape: tuple[int, ...], who: str) -> tuple[np.ndarray, st
     return levels, f"{broken.mean():.2%} of the pixels are NaN or infinite: painted magenta" if broken.any() else ""
 
 
+def colours(components: Any, count: int, who: str) -> tuple[np.ndarray, str]:
+    """`count` small pictures of a model's latents, (count, h, w, 3) of any size, as `shown`. Raises `InvalidShape`."""
+    shape = tuple(np.shape(components))
+    if len(shape) != 4 or shape[0] != count or shape[3] != 3:
+        raise InvalidShape(
+            f"{who} gave components {shape}; they must be ({count}, h, w, 3), those of the present first"
+        )
+    return shown(components, shape, f"the components of {who}")
+
+
 def rmse(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Root mean square difference of (T, H, W, 3) uint8 frames, in levels of 0..255: (T,)."""
     return np.sqrt(np.square(frames.astype(np.float32) - truth).mean((1, 2, 3)))

@@ -12,7 +12,7 @@ import traitlets
 from wamlab import render
 from wamlab.errors import InvalidAction, InvalidShape, UnknownName
 from wamlab.types import ACTIONS
-from wamlab_widgets.base import Widget, check_size, data_uri
+from wamlab_widgets.base import Timed, check_size, data_uri
 
 _ACTION_LABELS = {
     "steering_rad": {"label": "steering wheel", "unit": "rad", "signed": True},
@@ -21,24 +21,31 @@ _ACTION_LABELS = {
 }
 
 
-class RolloutPlayer(Widget):
+class RolloutPlayer(Timed):
     """The same future as each model sees it, side by side: scrub, play or step with the arrow keys.
 
     `scenes` is a list of
         {"name": "scene-0103",
          "rows": {"truth": (T, H, W, 3) uint8, "direct": …},   frame 0 is the present, then t+1 .. t+F
          "errors": {"direct": (T,), …},                        optional; NaN where there is none
+         "motion": {"truth": (T,), "direct": (T,), …},         optional; how much moves, the truth's drawn behind the others
          "actions": (T, 3) or (T - 1, 3),                      optional; columns `wamlab.types.ACTIONS`
          "times_s": (T,)}                                      seconds from the present
+
+    The time can be shared. Whatever names the same `group` moves together, in a page without a kernel, too: other widgets, and a line in
+    every plotly figure whose x is in seconds and that says `fig.update_layout(meta={"group": "drive"})`. In Python it is a trait:
+    `player.observe(lambda change: print(change.new), "frame")`, or `ipywidgets.jslink((player, "frame"), (other, "frame"))`.
+    Buttons save what is shown as a picture or a film.
+
+    Keys: left and right step through the frames, space plays, page up and down change the scene. And these traits:
     """
 
     asset = "rollout_player"
 
     scene = traitlets.Int(0, help="index of the scene shown").tag(sync=True)
-    frame = traitlets.Int(0, help="index of the frame shown; 0 is the present").tag(sync=True)
-    fps = traitlets.Float(4.0, help="frames a second when playing").tag(sync=True)
     truth = traitlets.Unicode("truth", help="name of the row that the others are compared with").tag(sync=True)
     metric = traitlets.Unicode("error ↓", help="what the errors are, with an arrow towards better").tag(sync=True)
+    motion = traitlets.Unicode("motion", help="what the motion is, with its unit").tag(sync=True)
     styles = traitlets.Dict(help='colour and label by row: {"direct": {"color": "#0072b2", "label": "direct"}}').tag(
         sync=True
     )
@@ -53,10 +60,10 @@ class RolloutPlayer(Widget):
         self._frames = [{name: np.asarray(frames) for name, frames in scene["rows"].items()} for scene in scenes]
         self._strips: dict[tuple[int, str], bytes] = {}
 
-    @traitlets.validate("scene", "frame")
-    def _not_negative(self, proposal: Any) -> int:
+    @traitlets.validate("scene")
+    def _a_scene(self, proposal: Any) -> int:
         if proposal.value < 0:
-            raise traitlets.TraitError(f"{proposal.trait.name} must be 0 or more, not {proposal.value}")
+            raise traitlets.TraitError(f"scene must be 0 or more, not {proposal.value}")
         return proposal.value
 
     def strip(self, scene: int, row: str) -> bytes:
@@ -112,21 +119,29 @@ def _describe(scene: Mapping[str, Any]) -> dict[str, Any]:
     times = np.asarray(scene.get("times_s", np.arange(count)), float)
     if times.shape != (count,):
         raise InvalidShape(f"{name}: times_s must be ({count},), one for each frame, not {times.shape}")
-    errors = {row: np.asarray(values, float) for row, values in scene.get("errors", {}).items()}
-    for row, values in errors.items():
-        if row not in rows:
-            raise UnknownName("row", row, rows)
-        if values.shape != (count,):
-            raise InvalidShape(f"{name}, errors of {row!r} must be ({count},), not {values.shape}")
     return {
         "name": name,
         "note": str(scene.get("note", "")),
         "size": [int(shape[2]), int(shape[1])],
         "times_s": times.round(3).tolist(),
         "rows": list(rows),
-        "errors": {row: _plain(values) for row, values in errors.items()},
+        "errors": _by_row(name, "errors", scene.get("errors", {}), rows, count),
+        "motion": _by_row(name, "motion", scene.get("motion", {}), rows, count),
         "actions": _traces(name, scene.get("actions"), count),
     }
+
+
+def _by_row(
+    name: str, what: str, given: Mapping[str, Any], rows: Mapping[str, Any], count: int
+) -> dict[str, list[float | None]]:
+    """A number for each frame of some rows, checked."""
+    found = {row: np.asarray(values, float) for row, values in given.items()}
+    for row, values in found.items():
+        if row not in rows:
+            raise UnknownName("row", row, rows)
+        if values.shape != (count,):
+            raise InvalidShape(f"{name}, {what} of {row!r} must be ({count},), not {values.shape}")
+    return {row: _plain(values) for row, values in found.items()}
 
 
 def _traces(name: str, actions: Any, count: int) -> list[dict[str, Any]]:

@@ -3,12 +3,8 @@
 
 const REST_MS = 180;
 const KEPT = 160;
-const CHANNELS = [
-  { name: "steering_rad", label: "steering wheel", say: (v) => (Math.abs(v) < 0.005 ? "straight" : `${number(Math.abs(v))} rad ${v > 0 ? "left" : "right"}`) },
-  { name: "accel_mps2", label: "acceleration", say: (v) => `${number(Math.abs(v) < 0.005 ? 0 : v, true)} m/s²` },
-];
 const SETTINGS = { seed: { label: "seed", step: 1, min: 0 }, steps: { label: "sampler steps", step: 1, min: 1 }, guidance: { label: "guidance", step: 0.5, min: 0 } };
-const same = (a, b) => a.every((p, k) => Math.abs(p[0] - b[k][0]) < 1e-3 && Math.abs(p[1] - b[k][1]) < 1e-3);
+const VIEWS = { picture: "picture", difference: "difference from truth", "onion skin": "onion skin with truth", latents: "picture and latents" };
 
 /** Index of the profile that is nearest to `actions`, each channel measured by its reach. */
 function nearest(profiles, actions, limits) {
@@ -32,7 +28,11 @@ function fromPage(model, changed) {
   (async () => {  // all of them, so that no picture is waited for later
     for (const [i, point] of points.entries()) {
       for (const [row, address] of Object.entries(point.strips)) {
-        try { strips[i][row] = { strip: await decoded(address), errors: point.errors[row], note: point.notes[row] }; }
+        const small = point.latents[row];
+        try {
+          const latents = small && { strip: await decoded(small.strip), size: small.size };
+          strips[i][row] = { strip: await decoded(address), latents, errors: point.errors[row], note: point.notes[row] };
+        }
         catch (error) { strips[i][row] = { failed: error.message }; }
       }
       if (i === at || i === points.length - 1) changed();
@@ -49,8 +49,9 @@ function fromPage(model, changed) {
     shown: () => points[at].actions,
     say() {
       const which = `${points[at].name ? `“${points[at].name}”, ` : ""}${describe(points[at].actions)}`;
-      return exact ? `Computed beforehand for these very actions (${which}).`
-        : `Of ${points.length} futures computed beforehand, the nearest to your actions is shown: ${which} (dashed).`;
+      const wanting = model.get("view") === "latents" && !Object.keys(points[at].latents).length ? " Latents were kept for the named actions only." : "";
+      return (exact ? `Computed beforehand for these very actions (${which}).`
+        : `Of ${points.length} futures computed beforehand, the nearest to your actions is shown: ${which} (dashed).`) + wanting;
     },
     working: () => null, again() {}, close() {},
   };
@@ -95,7 +96,10 @@ function fromKernel(model, changed, onSilence) {
     try {
       const { message, buffers } = await channel.ask(job);
       if (kind === "errors") Object.assign(cache.get(name) ?? {}, { errors: message.errors });
-      else remember(name, { strip: await decodedBytes(buffers[0], message.mime), note: message.note });
+      else {
+        const latents = message.latents && { strip: await decodedBytes(buffers[1], "image/png"), size: message.latents };
+        remember(name, { strip: await decodedBytes(buffers[0], message.mime), latents, note: message.note });
+      }
     } catch (error) {
       if (kind === "errors") Object.assign(cache.get(name) ?? {}, { errors: null });
       else if (error.message !== GIVEN_UP) remember(name, { failed: error.message });
@@ -130,102 +134,6 @@ function fromKernel(model, changed, onSilence) {
   };
 }
 
-/** The chart of one channel: drag a point, or draw across. `set(k, value)` is called for each step that changes. */
-function chart(channel, c, { actions, shown, frame, limit, trained, times, set, done }) {
-  const HEIGHT = 92;
-  const node = svg("svg", { class: "wrp-chart", role: "group", "aria-label": `${channel.label}, step by step` });
-  const back = svg("g", {});
-  const handles = [];
-  let width = 300;
-  let drawn = null;
-  node.append(back);
-  const steps = () => times().length - 1;
-  const x = (k) => 14 + (k / steps()) * (width - 28);
-  const y = (v) => HEIGHT / 2 - (v / limit()) * (HEIGHT / 2 - 8);
-  const value = (py) => Math.max(-limit(), Math.min(limit(), ((HEIGHT / 2 - py) / (HEIGHT / 2 - 8)) * limit()));
-  const line = (profile, kind) => svg("path", {
-    class: kind, d: `M${profile.map((p, k) => `${x(k).toFixed(1)} ${y(p[c]).toFixed(1)}`).join("L")}L${x(steps()).toFixed(1)} ${y(profile.at(-1)[c]).toFixed(1)}`,
-  });
-  const step = () => limit() / 40;
-  const nudge = (k, v) => { set(k, c, Math.max(-limit(), Math.min(limit(), v))); done(); };
-  const handle = (k) => {
-    const dot = svg("circle", { r: 5 });
-    const grip = svg("g", { class: "wrp-handle", role: "slider", tabindex: k ? -1 : 0, "aria-orientation": "vertical" }, svg("circle", { r: 16, class: "wrp-touch" }), dot);
-    grip.setAttribute("aria-label", `${channel.label} at ${clock(times()[k])}`);
-    grip.addEventListener("keydown", (event) => {
-      const v = actions()[k][c];
-      const big = event.shiftKey ? 4 : 1;
-      const does = {
-        ArrowUp: () => nudge(k, v + big * step()), ArrowDown: () => nudge(k, v - big * step()), Delete: () => nudge(k, 0),
-        PageUp: () => nudge(k, v + 4 * step()), PageDown: () => nudge(k, v - 4 * step()), Home: () => nudge(k, -limit()), End: () => nudge(k, limit()),
-        ArrowRight: () => focus(k + 1), ArrowLeft: () => focus(k - 1),
-      }[event.key];
-      if (!does || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      event.stopPropagation();
-      does();
-    });
-    return grip;
-  };
-  function focus(k) {
-    const to = Math.max(0, Math.min(handles.length - 1, k));
-    handles.forEach((h, i) => h.setAttribute("tabindex", i === to ? 0 : -1));
-    handles[to].focus({ preventScroll: true });
-  }
-  const place = (event) => {
-    const box = node.getBoundingClientRect();
-    const at = ((event.clientX - box.left) / box.width) * width;
-    const k = Math.max(0, Math.min(steps() - 1, Math.round(((at - 14) / (width - 28)) * steps())));
-    return [k, value(((event.clientY - box.top) / box.height) * HEIGHT)];
-  };
-  node.addEventListener("pointerdown", (event) => {
-    event.preventDefault();
-    node.setPointerCapture(event.pointerId);
-    drawn = place(event);
-    focus(drawn[0]);
-    set(drawn[0], c, drawn[1]);
-  });
-  node.addEventListener("pointermove", (event) => {
-    if (!drawn) return;
-    const [from, was] = drawn;
-    drawn = place(event);
-    const [to, is] = drawn;
-    const way = Math.abs(to - from);
-    for (let i = way ? 1 : 0; i <= way; i += 1) set(from + Math.sign(to - from) * i, c, way ? was + ((is - was) * i) / way : is);
-  });
-  const release = () => { if (drawn) { drawn = null; done(); } };
-  node.addEventListener("pointerup", release);
-  node.addEventListener("pointercancel", release);
-  return {
-    node,
-    draw() {
-      width = Math.max(160, node.clientWidth || width);
-      node.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-      while (handles.length < steps()) handles.push(node.appendChild(handle(handles.length)));
-      while (handles.length > steps()) handles.pop().remove();
-      const [low, high] = trained() ?? [-limit(), limit()];
-      const now = x(Math.min(frame(), steps()));
-      back.replaceChildren(
-        svg("rect", { class: "wrp-trained", x: 0, width, y: y(high), height: Math.max(0, y(low) - y(high)) }),
-        svg("line", { class: "wrp-zero", x1: 0, x2: width, y1: y(0), y2: y(0) }),
-        svg("line", { class: "wrp-cursor", x1: now, x2: now, y1: 0, y2: HEIGHT }),
-        ...(same(shown(), actions()) ? [] : [line(shown(), "wrp-line wrp-snapped")]),
-        line(actions(), "wrp-line wrp-asked"),
-      );
-      handles.forEach((grip, k) => {
-        const v = actions()[k][c];
-        const outside = v < low - 1e-6 || v > high + 1e-6;
-        grip.setAttribute("transform", `translate(${x(k).toFixed(1)} ${y(v).toFixed(1)})`);
-        grip.setAttribute("aria-valuemin", -limit());
-        grip.setAttribute("aria-valuemax", limit());
-        grip.setAttribute("aria-valuenow", v);
-        grip.setAttribute("aria-valuetext", channel.say(v) + (outside ? ", outside the trained range" : ""));
-        grip.classList.toggle("wrp-outside", outside);
-      });
-    },
-  };
-}
-
 function render({ model, el: host }) {
   const root = holder(host, "wrp-scrubber", "Action scrubber");
   const grid = model.get("_grid");
@@ -241,6 +149,7 @@ function render({ model, el: host }) {
   let silent = false;
   let wanted = 0;
   let cells = [];
+  let latent = false;  // whether any were seen
   const scene = () => model.get("_scene");
   const later = () => { wanted ||= requestAnimationFrame(() => { wanted = 0; paint(); }); };
   const source = grid ? fromPage(model, later) : fromKernel(model, later, (is) => { silent = is; later(); });
@@ -249,7 +158,7 @@ function render({ model, el: host }) {
   const chosen = el("div", { className: "wrp-presets" });
   chosen.setAttribute("role", "group");
   chosen.setAttribute("aria-label", "actions");
-  const view = el("select", {}, ...["picture", "difference", "onion skin"].map((v) => el("option", { value: v, textContent: v === "difference" ? "difference from truth" : v === "onion skin" ? "onion skin with truth" : v })));
+  const view = el("select", {}, ...Object.entries(VIEWS).map(([value, textContent]) => el("option", { value, textContent })));
   view.setAttribute("aria-label", "view");
   const stage = el("div", { className: "wrp-stage" });
   const player = transport(model, () => scene().times_s, { loop: true });
@@ -309,7 +218,7 @@ function render({ model, el: host }) {
       return button;
     }));
     const models = now.rows.filter((r) => r !== "truth");
-    head.replaceChildren(chosen, ...(now.rows.includes("truth") && models.length ? [view] : []));
+    head.replaceChildren(chosen, view);
     settings.replaceChildren(...keyed.filter((k) => !grid && models.some((r) => now.accepts[r]?.includes(k.name))).map((k) => k.node));
   }
 
@@ -324,6 +233,10 @@ function render({ model, el: host }) {
     view.value = model.get("view");
     const found = Object.fromEntries(cells.map((c) => [c.row, source.look(c.row)]));
     const truth = found.truth?.strip;
+    const comparable = now.rows.includes("truth") && cells.length > 1;
+    latent ||= Object.values(found).some((entry) => entry?.latents);
+    for (const option of view.options) option.hidden = option.value === "latents" ? !latent : option.value !== "picture" && !comparable;
+    view.hidden = [...view.options].every((option) => option.hidden || option.value === "picture");
     let failed = 0;
     let open = 0;
     for (const cell of cells) {
@@ -340,12 +253,25 @@ function render({ model, el: host }) {
       if (!entry?.strip) { if (entry) delete canvas.dataset.actions; continue; }
       const context = fitted(canvas, width, height);
       cut(context, entry.strip, i, width, height);
-      const against = truth && row !== "truth" && model.get("view") !== "picture";
+      const against = truth && row !== "truth" && ["difference", "onion skin"].includes(model.get("view"));
       const differs = against && model.get("view") === "difference";
       canvas.classList.toggle("wrp-difference", Boolean(differs));
       if (differs) context.globalCompositeOperation = "difference";
       else if (against) context.globalAlpha = 0.5;
       if (against) cut(context, truth, i, width, height);
+      if (model.get("view") !== "latents" || !entry.latents) {
+        cell.below?.remove();
+        cell.below = null;
+      } else {
+        const { strip, size } = entry.latents;
+        const below = cell.below ??= note.parentNode.insertBefore(el("canvas", { className: "wrp-latents" }), note);
+        below.setAttribute("role", "img");
+        below.style.aspectRatio = `${size[0]} / ${size[1]}`;
+        below.setAttribute("aria-label", `${label}, main components of the latents as colours, ${clock(now.times_s[i])}`);
+        const small = fitted(below, ...size);
+        small.imageSmoothingEnabled = false;
+        cut(small, strip, i, ...size);
+      }
       canvas.dataset.actions = JSON.stringify(source.shown());
       canvas.dataset.preview = entry.preview || "";
     }

@@ -31,10 +31,12 @@ function birdsEye() {
         const seen = poses.slice(0, i + 1).filter(Boolean);
         if (!seen.length) continue;
         const line = seen.map((p) => at(p).map((v) => v.toFixed(1)).join(" ")).join("L");
+        const whole = poses.filter(Boolean).map((p) => at(p).map((v) => v.toFixed(1)).join(" ")).join("L");
         const [x, y] = at(seen.at(-1));
         const heading = ((yaw - seen.at(-1)[2]) * 180) / Math.PI;
         node.append(
-          svg("path", { class: "wrp-line", stroke: color, d: `M${line}` }),
+          svg("path", { class: "wrp-line wrp-ahead", stroke: color, d: `M${whole}` }),
+          svg("path", { class: "wrp-line wrp-driven", stroke: color, d: `M${line}` }),
           svg("path", { fill: color, d: "M0 -7L4.5 5L0 2.5L-4.5 5Z", transform: `translate(${x.toFixed(1)} ${y.toFixed(1)}) rotate(${heading.toFixed(1)})` }),
         );
       }

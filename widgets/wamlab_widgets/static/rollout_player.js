@@ -22,7 +22,7 @@ function pictures(model, onSilence) {
       }
       return cache.get(i);
     },
-    forget() { channel?.forget(); },
+    forget() { channel?.forget(); cache.clear(); },
     close() { channel?.close(); },
   };
 }
@@ -52,7 +52,8 @@ function render({ model, el: host }) {
   const player = transport(model, () => catalog[scene].times_s);
   const { frame, stop } = player;
   const traces = el("div", { className: "wrp-traces" });
-  root.append(head, stage, state, player.node, traces);
+  const saves = el("div", { className: "wrp-presets wrp-saves" });
+  root.append(head, stage, state, player.node, traces, saves);
 
   let scene = 0;
   let images = null;
@@ -65,6 +66,7 @@ function render({ model, el: host }) {
     const errors = finite(Object.values(now.errors).flat());
     const low = Math.min(0, ...errors);
     const high = Math.max(0, ...errors) || 1;
+    const fastest = Math.max(0, ...finite(Object.values(now.motion).flat())) || 1;
     const [width, height] = now.size;
     select.value = String(scene);
     differ.remove();
@@ -79,7 +81,13 @@ function render({ model, el: host }) {
         figure.append(spark.node);
         sparks.push(spark);
       } else if (errors.length) figure.append(el("div", { className: "wrp-spark" }));
-      return { row, label, canvas, value, values };
+      if (now.motion[row]) {
+        const text = el("p", { className: "wrp-value wrp-motion" });
+        const spark = sparkline(now.motion[row], { low: 0, high: fastest, color, behind: row === truth ? null : now.motion[truth] });
+        figure.append(text, spark.node);
+        sparks.push({ at(i) { spark.at(i); text.textContent = `${model.get("motion")} ${number(now.motion[row][i])}`; } });
+      }
+      return { row, label, color, canvas, value, values };
     });
     arrange(stage, cells.map((c) => c.canvas.parentNode), width / height);
     traces.replaceChildren(...now.actions.map((action) => {
@@ -137,12 +145,45 @@ function render({ model, el: host }) {
     }
   }
 
+  /** Frame i of a row into a file's picture, the difference from the truth where that is shown. */
+  function paintInto(context, row, i, [x, y, w, h]) {
+    const [width, height] = catalog[scene].size;
+    const put = (strip) => {
+      const columns = Math.max(1, Math.floor(strip.naturalWidth / width));
+      context.drawImage(strip, (i % columns) * width, Math.floor(i / columns) * height, width, height, x, y, w, h);
+    };
+    const against = difference.checked && row !== truth && images[truth];
+    context.filter = against ? "brightness(2.2)" : "none";
+    if (against) {
+      const both = fitted(el("canvas", { width: 0 }), w, h);
+      cut(both, images[row], i, width, height);
+      both.globalCompositeOperation = "difference";
+      cut(both, images[truth], i, width, height);
+      context.drawImage(both.canvas, x, y, w, h);
+    } else put(images[row]);
+    context.filter = "none";
+  }
+  const saver = (text, ending, make) => {
+    const button = el("button", { type: "button", textContent: text });
+    button.onclick = async () => {
+      const { name, times_s: times, size: [width, height] } = catalog[scene];
+      if (!images) return;
+      stop();
+      button.disabled = true;
+      try { save(await make(cells, times, width / height, sheetStyle(root), paintInto, model.get("fps")), `${name.replace(/[^\w-]+/g, "_")}.${ending}`); }
+      catch (error) { state.textContent = `It could not be saved: ${error.message}`; }
+      button.disabled = false;
+    };
+    return button;
+  };
+  saves.append(saver("Save picture (PNG)", "png", pictureOf), ...(globalThis.MediaRecorder?.isTypeSupported("video/webm") ? [saver("Save film (WebM)", "webm", filmOf)] : []));
+
   const choose = (i) => { model.set("scene", (i + catalog.length) % catalog.length); model.save_changes(); };
 
   select.onchange = () => choose(Number(select.value));
   difference.onchange = paint;
   const keys = { ...player.keys, PageDown: () => choose(scene + 1), PageUp: () => choose(scene - 1) };
-  onKeys(root, keys, (target, key) => target === select || (target === difference && key === " "));
+  onKeys(root, keys, (target, key) => target === select || (key === " " && (target === difference || (target.tagName === "BUTTON" && target.className !== "wrp-play"))));
   stage.addEventListener("pointerdown", () => root.focus({ preventScroll: true }));
 
   const sized = new ResizeObserver(() => paint());

@@ -45,12 +45,13 @@ function path(values, low, high, width, height, pad = 3) {
   return { d: out, x, y };
 }
 
-/** A sparkline with a cursor: returns {node, at(i)}. */
-function sparkline(values, { low, high, color, zero = false, height = 34 }) {
+/** A sparkline with a cursor, and perhaps another line behind it: returns {node, at(i)}. */
+function sparkline(values, { low, high, color, zero = false, height = 34, behind = null }) {
   const width = 240;
   const node = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true", class: "wrp-spark" });
   const line = path(values, low, high, width, height);
   if (zero && low < 0 && high > 0) node.append(svg("line", { x1: 0, x2: width, y1: line.y(0), y2: line.y(0), class: "wrp-zero" }));
+  if (behind) node.append(svg("path", { d: path(behind, low, high, width, height).d, class: "wrp-line wrp-behind" }));
   node.append(svg("path", { d: line.d, class: "wrp-line", stroke: color }));
   const cursor = svg("line", { y1: 0, y2: height, class: "wrp-cursor" });
   node.append(cursor);
@@ -121,6 +122,55 @@ function kernel(model, onSilence = () => {}) {
   };
 }
 
+/** A line at the time `plot.wamlabTime` across each panel of a plotly figure, whose axes tell where that is in pixels. */
+function markPlot(plot) {
+  const layout = plot._fullLayout ?? {};
+  const room = plot.querySelector(".svg-container");
+  const axes = Object.entries(layout).filter(([name, axis]) => /^xaxis\d*$/.test(name) && axis.l2p).map(([, axis]) => axis);
+  const lines = [...plot.querySelectorAll(".wamlab-time")];
+  axes.forEach((x, k) => {
+    const line = lines[k] ?? room.appendChild(el("div", { className: "wamlab-time" }));
+    const y = layout[(x._mainSubplot ?? "").match(/y\d*$/)?.[0].replace("y", "yaxis")] ?? layout.yaxis;
+    const at = x.l2p(plot.wamlabTime);
+    line.style.cssText = `position:absolute;pointer-events:none;width:1px;background:#888;left:${x._offset + at}px;top:${y._offset}px;height:${y._length}px`;
+    line.hidden = !(at >= -0.5 && at <= x._length + 0.5);
+  });
+}
+
+/** One time for all that name the same group, wherever they are on the page; each shows its frame that is nearest to it. */
+function sharedTime(model, times) {
+  const NAME = "wamlab-time";
+  let following = false;
+  let saving = 0;
+  const tell = () => {
+    const group = model.get("group");
+    if (!group || following) return;
+    const seconds = times()[Math.min(model.get("frame"), times().length - 1)];
+    document.dispatchEvent(new CustomEvent(NAME, { detail: { group, seconds, from: model } }));
+    for (const plot of document.querySelectorAll(".js-plotly-plot")) {
+      if (plot.layout?.meta?.group !== group) continue;
+      if (plot.wamlabTime === undefined) plot.on("plotly_afterplot", () => markPlot(plot));
+      plot.wamlabTime = seconds;
+      markPlot(plot);
+    }
+  };
+  const hear = ({ detail: { group, seconds, from } }) => {
+    if (from === model || group !== model.get("group")) return;
+    const far = times().map((s) => Math.abs(s - seconds));
+    following = true;
+    try { model.set("frame", far.indexOf(Math.min(...far))); } finally { following = false; }
+    clearTimeout(saving);
+    saving = setTimeout(() => model.save_changes(), 200);
+  };
+  model.on("change:frame", tell);
+  document.addEventListener(NAME, hear);
+  return () => {
+    clearTimeout(saving);
+    model.off("change:frame", tell);
+    document.removeEventListener(NAME, hear);
+  };
+}
+
 /** Play button, time slider and clock on the traits `frame` and `fps`. `times()` -> seconds of each frame; `loop`: start over at the end. */
 function transport(model, times, { loop = false } = {}) {
   const play = el("button", { type: "button", className: "wrp-play" });
@@ -129,6 +179,7 @@ function transport(model, times, { loop = false } = {}) {
   const time = el("output", { className: "wrp-clock" });
   const node = el("div", { className: "wrp-controls" }, play, slider, time);
   let timer = 0;
+  const alone = sharedTime(model, times);
   const last = () => times().length - 1;
   const frame = () => Math.min(Math.max(0, model.get("frame")), last());
   const playing = () => timer !== 0;
@@ -162,7 +213,7 @@ function transport(model, times, { loop = false } = {}) {
       slider.setAttribute("aria-valuetext", `${clock(times()[i])}, frame ${i} of ${last()}`);
       time.textContent = clock(times()[i]);
     },
-    close() { clearInterval(timer); },
+    close() { clearInterval(timer); alone(); },
   };
 }
 
@@ -194,7 +245,7 @@ function picture(label, color, width, height) {
 /** Pictures side by side, as many as look well at their shape (width / height). */
 function arrange(stage, figures, shape) {
   const wide = shape > 1.3;
-  const most = wide ? (figures.length % 3 === 0 ? 3 : 2) : 4;
+  const most = wide ? (figures.length % 3 === 0 ? 3 : 2) : figures.length === 5 ? 5 : figures.length % 3 === 0 ? 3 : 4;
   stage.style.setProperty("--columns", Math.min(figures.length, most));
   stage.style.setProperty("--narrow", Math.min(figures.length, wide ? 1 : 2));
   stage.replaceChildren(...figures);
