@@ -35,6 +35,8 @@ NEAR = {"rmse": pixel.rmse, "ssim": pixel.ssim, "sharpness": _sharpness}
 PER_FRAME = ("cosine", "rmse", "ssim", "sharpness", "kd")
 #: Sums over steps and scenes, one over the other: see `wamlab.metrics.motion.MotionScores`.
 MOTION = ("low", "high", "magnitude", "direction", "slope", "paper_direction")
+#: Of displacements: few steps count at any one time, so that curves have all steps up to it.
+SO_FAR = ("magnitude", "direction", "slope", "paper_direction")
 #: Windows whose frames are in memory together.
 CHUNK = 8
 
@@ -215,13 +217,13 @@ def ratio(rows: pd.DataFrame, metric: str, rng: np.random.Generator) -> Interval
 
 
 def curves(found: Measures, rng: np.random.Generator, metrics: Iterable[str] = ()) -> pd.DataFrame:
-    """model, metric, time_s, mean, low, high, n: at each time ahead; without the rows that are undefined."""
+    """model, metric, time_s, mean, low, high, n: at each time ahead, of `SO_FAR` up to it; without the rows that are undefined."""
     rows = []
     for time_s, frames in found.frames.groupby("time_s"):
         now = Measures(frames, found.steps[found.steps.time_s == time_s])
         for model in found.models:
             for metric in metrics or found.metrics:
-                value = level(now, model, metric, rng)
+                value = level(found.until(time_s) if metric in SO_FAR else now, model, metric, rng)
                 if isinstance(value, Interval):
                     rows.append({"model": model, "metric": metric, "time_s": time_s, **vars(value)})
     table = pd.DataFrame(rows, columns=["model", "metric", "time_s", "mean", "low", "high", "n"])

@@ -12,7 +12,7 @@ from wamlab.types import ACTIONS
 
 _GAP, _BACK, _INK, _FAINT = 6, (24, 26, 29), (232, 232, 232), (90, 94, 100)
 #: What each column of the actions is called on a film.
-_CALLED = {"steering_rad": "steering wheel, rad", "accel_mps2": "acceleration, m/s²", "speed_mps": "speed, m/s"}
+_CALLED = {"steering_rad": "steering wheel, rad", "accel_mps2": "acceleration, m/s per s", "speed_mps": "speed, m/s"}
 
 
 def side_by_side(
@@ -31,7 +31,11 @@ def side_by_side(
             f"a film needs rows of one shape (T, H, W, 3), not {', '.join(map(str, sorted(shapes))) or 'none'}"
         )
     count, height, width, _ = shape
-    font = ImageFont.load_default(max(9, min(13, width // 9)))
+    labels = {name: (styles or {}).get(name, {}).get("label", name) for name in rows}
+    fonts = (ImageFont.load_default(size) for size in range(13, 6, -1))
+    font = next(
+        (f for f in fonts if max(f.getlength(label) for label in labels.values()) <= width), ImageFont.load_default(7)
+    )
     head = font.size + 5
     columns = min(columns, len(rows))
     places = [
@@ -47,8 +51,8 @@ def side_by_side(
     base = Image.new("RGB", size, _BACK)
     pen = ImageDraw.Draw(base)
     for (x, y), name in zip(places, rows, strict=True):
-        style = (styles or {}).get(name, {})
-        pen.text((x, y - 4), style.get("label", name), fill=style.get("color", _INK), font=font, anchor="ls")
+        color = (styles or {}).get(name, {}).get("color", _INK)
+        pen.text((x, y - 4), labels[name], fill=color, font=font, anchor="ls")
     found = []
     for t in range(count):
         image = base.copy()
@@ -75,7 +79,7 @@ def _draw(pen: Any, place: Sequence[int], label: str, values: np.ndarray, t: int
     left, top, right = place
     low, high = min(0.0, np.nanmin(values)), max(0.0, np.nanmax(values))
     span = high - low or 1.0
-    start, height = left + 12 * font.size, 2 * font.size
+    start, height = left + 13 * font.size, 2 * font.size
     x = np.linspace(start, right, len(values) + 1)
 
     def y(value: float) -> float:

@@ -21,10 +21,10 @@ METRIC_AXES = {
     "kd": "kernel distance from real frames ↓",
     "low": "coarse motion, 1 = truth",
     "high": "fine motion, 1 = truth",
-    "magnitude": "displacement, 1 = truth",
-    "direction": "direction, 1 = truth ↑",
-    "slope": "slope on the truth, 1 = truth",
-    "paper_direction": "direction, paper's measure ↑",
+    "magnitude": "displacement so far, 1 = truth",
+    "direction": "direction so far, 1 = truth ↑",
+    "slope": "slope so far, 1 = truth",
+    "paper_direction": "direction so far, paper's measure ↑",
 }
 #: Metrics of which the truth has 1.
 RATIOS = ("sharpness", "low", "high", "magnitude", "direction", "slope", "paper_direction")
@@ -50,16 +50,15 @@ def error_over_horizon(
     the curves: where the models' own horizon ends. `each`: what was seen of a scene.
     """
     metrics = [m for m in metrics if m in set(curves.metric)] or list(metrics)[:1]
-    figure = _panels(metrics)
+    figure, reach_s = _panels(metrics), reach_s if len(curves) and reach_s < curves.time_s.max() else 0
     for at, metric in _places(metrics):
         for model, rows in curves[curves.metric == metric].groupby("model", sort=False):
             _band(figure, rows.time_s, rows, style_of(model), at, metric == metrics[0])
-        if 0 < reach_s < curves.time_s.max():
-            figure.add_vline(x=reach_s, line={"color": _NEUTRAL, "width": 1, "dash": "dash"}, **at)
+        _mark(figure, metric, at, reach_s)
     figure.update_xaxes(title_text="time ahead, s", rangemode="tozero")
     n = int(curves.n.max()) if len(curves) else 0
     note = f"Up to {n} held-out scenes, {each}. Bands: 95 % intervals over scenes."
-    if 0 < reach_s < curves.time_s.max():
+    if reach_s:
         note += f"<br>Right of the dashed line, at {reach_s:g} s, models go on from their own pictures."
     return _laid_out(figure, title, note, len(metrics))
 
@@ -79,6 +78,7 @@ def warm_start_dial(
         if level := references.get(f"jump/{metric}"):
             ends = pd.DataFrame({"strength": [0.0, 1.0], "mean": level[0], "low": level[1], "high": level[2]})
             _band(figure, ends.strength, ends, style_of("jump"), at, metric == metrics[0])
+        _mark(figure, metric, at)
     figure.update_xaxes(title_text="strength: how much of the start is noise", range=[-0.03, 1.03])
     n = int(dial.n.max()) if len(dial) else 0
     note = (
@@ -95,9 +95,15 @@ def _panels(metrics: Sequence[str]) -> go.Figure:
     )
     for at, metric in _places(metrics):
         figure.update_yaxes(title_text=METRIC_AXES.get(metric, metric), **at)
-        if metric in RATIOS:
-            figure.add_hline(y=1, line={"color": _NEUTRAL, "width": 1.5, "dash": "dot"}, **at)
     return figure
+
+
+def _mark(figure: go.Figure, metric: str, at: Mapping[str, int], reach_s: float = 0) -> None:
+    """Where the truth is, and where a model's own horizon ends. Only a panel that has something in it can be marked."""
+    if metric in RATIOS:
+        figure.add_hline(y=1, line={"color": _NEUTRAL, "width": 1.5, "dash": "dot"}, **at)
+    if reach_s:
+        figure.add_vline(x=reach_s, line={"color": _NEUTRAL, "width": 1, "dash": "dash"}, **at)
 
 
 def _places(metrics: Sequence[str]) -> list[tuple[dict[str, int], str]]:
