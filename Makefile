@@ -37,4 +37,4 @@ lint: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:  ## everything the commands made, but not the datasets that you put into data/
-	rm -rf $(VENV) runs reports data/synthetic data/latents data/index .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs reports data/synthetic data/latents data/rollouts data/index .pytest_cache .ruff_cache
