@@ -396,8 +396,35 @@ def test_a_thousand_slider_events_ask_for_little_and_end_with_the_last(tmp_path,
 
 
 @pytest.mark.browser
-def test_a_model_that_raises_is_shown_and_left_behind(tmp_path, visit):
+def test_a_thousand_slider_events_in_a_page_end_with_the_last(tmp_path, visit):
+    seen = visit(page_with(tmp_path, scrubber()))
+    page = seen.page
+    page.wait_for_selector(READY)
+    page.evaluate("""async () => {
+      const slider = document.querySelector('.wrp-held');
+      for (let i = 0; i < 1000; i += 1) {
+        slider.value = String(0.9 - 0.0018 * i); slider.dispatchEvent(new Event('input'));
+        if (i % 50 === 0) await new Promise((r) => setTimeout(r, 10));
+      }
+    }""")
+    last = page.evaluate("Number(document.querySelector('.wrp-held').value)")
+    grid = np.array([p["actions"] for p in scrubber().grid()])[:, 0]
+    reach = np.array([scrubber()._scene["limits"][c] for c in ("steering_rad", "accel_mps2")])
+    held = grid[[np.ptp(p["actions"], axis=0).max() == 0 for p in scrubber().grid()]]
+    nearest = held[np.abs((held - [last, 0]) / reach).sum(1).argmin()]
+    page.wait_for_function(
+        "([steering, accel]) => { const [p] = JSON.parse(document.querySelectorAll('canvas')[1].dataset.actions); "
+        "return p[0] === steering && p[1] === accel; }",
+        arg=nearest.tolist(),
+    )
+    assert seen.console == []
+
+
+@pytest.mark.browser
+def test_a_model_that_raises_or_answers_wrongly_is_shown_and_left_behind(tmp_path, visit):
     def touchy(actions):
+        if actions[0, 0] > 0.5:
+            return bar(actions)[:, :3]
         if actions[0, 1] < 0:
             raise RuntimeError("out of brakes")
         frames = bar(actions) / 127.5 - 1
@@ -412,6 +439,11 @@ def test_a_model_that_raises_is_shown_and_left_behind(tmp_path, visit):
     page.wait_for_selector('.wrp-scrubber[data-state="error"]')
     assert "out of brakes" in page.text_content("figure:nth-child(2) .wrp-note")
     assert page.text_content("figure:nth-child(3) .wrp-note") == ""
+    page.get_by_role("button", name="left").click()
+    page.wait_for_function(
+        "document.querySelector('figure:nth-child(2) .wrp-note').textContent.includes('they must be')"
+    )
+    assert "'touchy' gave frames (3, 3, 32, 3)" in page.text_content("figure:nth-child(2) .wrp-note")
     page.get_by_role("button", name="Try again").click()
     page.wait_for_selector('.wrp-scrubber[data-state="error"]')
     page.get_by_role("button", name="straight").click()

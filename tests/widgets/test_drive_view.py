@@ -118,6 +118,21 @@ def test_a_world_that_ends_or_fails_leaves_the_others_driving():
     assert all(row["failed"] == "" and len(row["frames"]) == 1 for row in widget.driven.rows.values())
 
 
+def test_a_model_whose_pictures_change_their_shape_is_left_behind():
+    class Growing(Toy):
+        def step(self, action):
+            self.size = SIZE if self.steps < 1 else (48, 64)
+            return super().step(action)
+
+    widget = view({"growing": Growing()})
+    for _ in range(3):
+        widget.step([0, 0])
+    row = widget.driven.rows["growing"]
+    assert "'growing' gave frames (48, 64, 3)" in row["failed"]
+    assert len(row["frames"]) == 2
+    assert len(widget.driven.rows["truth"]["frames"]) == 4
+
+
 def test_an_episode_of_the_world_can_be_driven():
     episode = Episode(make_world(SceneSpec(5, duration_s=2.0)), Camera(width=48, height=32, focal_px=30.0))
     widget = DriveView({"twin": Episode(episode.world, episode.camera)}, truth=episode)

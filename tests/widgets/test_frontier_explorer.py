@@ -191,6 +191,19 @@ def test_the_plane_is_to_scale(tmp_path, visit):
 
 
 @pytest.mark.browser
+def test_samples_stand_in_rows_of_one_length(tmp_path, visit):
+    eight = np.zeros((8, 16, 16, 3), np.uint8)
+    path = page_with(tmp_path, FrontierExplorer([point(samples=eight)], eight))
+    for width in (390, 800, 1200):
+        page = visit(path, width=width).page
+        page.wait_for_selector(READY)
+        tops = page.eval_on_selector_all(".wrp-columns figure", "fs => fs.map((f) => f.getBoundingClientRect().top)")
+        rows = [tops.count(top) for top in sorted(set(tops))]
+        assert max(rows) - min(rows) <= 1
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
 def test_what_is_not_in_the_page_is_said(tmp_path, visit):
     page = visit(page_with(tmp_path, explorer([point(), point("b", samples=None)], offline_kb=0))).page
     page.wait_for_selector('.wrp-frontier[data-state="error"]')

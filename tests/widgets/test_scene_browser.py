@@ -103,6 +103,7 @@ def test_scenes_are_found_offline(tmp_path, visit):
     page = seen.page
     page.wait_for_selector(f"{READY} img")
     assert "empty list" in page.text_content(".wrp-browser:not([data-state])")
+    assert page.text_content(".wrp-card:nth-child(5) p") == "train, night, 5.5 s"  # all are urban, which tells nothing
     page.select_option("select[aria-label=time]", "night")
     assert page.get_attribute(READY, "data-shown") == "4"
     page.select_option("select[aria-label='sorted by']", "steering")

@@ -2,6 +2,7 @@
 
 const HEIGHT = 380;
 const EDGE = { left: 58, right: 16, top: 30, bottom: 52 };
+const COLUMN_PX = 120;  // a column of samples is hardly narrower
 const NEAR_PX = 44;  // how far from a point a finger may be
 const short = (v) => {
   const size = Math.abs(v);
@@ -182,6 +183,8 @@ function render({ model, el: host }) {
       const own = points.flatMap((p, i) => (p.model === m ? [i] : []));
       if (own.length > 1) back.append(svg("path", { class: "wrp-joint", stroke: styles[m].color, d: joined(own) }));
     }
+    const fit = Math.max(1, Math.floor(((strip.clientWidth || width) + 10) / COLUMN_PX));
+    strip.style.setProperty("--across", Math.ceil(columns / Math.ceil(columns / fit)));  // rows of the same length
     marks = points.map((p, i) => {
       const [cx, cy] = at[i];
       const { color } = styles[p.model];

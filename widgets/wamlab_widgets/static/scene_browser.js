@@ -1,6 +1,6 @@
 // A dataset's scenes as cards. Thumbnails are asked of the kernel one by one, for the cards in view; a page holds them.
 
-const ORDERS = { name: "name", steering: "steering, most first", braking: "braking, hardest first", speed: "speed, fastest first" };
+const ORDERS = { name: "by name", steering: "by steering, most first", braking: "by braking, hardest first", speed: "by speed, fastest first" };
 const TRACES = [["steering_rad", "wheel", true], ["accel_mps2", "pedals", true], ["speed_mps", "speed", false]];
 
 /** The scenes that pass, in order. */
@@ -52,6 +52,7 @@ function render({ model, el: host }) {
   search.oninput = () => set("search", search.value);
   const values = {};
   for (const { attributes } of catalog) for (const [k, v] of Object.entries(attributes)) (values[k] ??= new Set()).add(v);
+  const telling = (scene) => Object.entries(scene.attributes).filter(([k]) => values[k].size > 1).map(([, v]) => v).join(", ");
   const filters = Object.entries(values).filter(([, known]) => known.size > 1 && known.size <= 24).map(([name, known]) => {
     const select = el("select", {}, el("option", { value: "", textContent: `any ${name}` }), ...[...known].sort().map((v) => el("option", { value: v, textContent: v })));
     select.setAttribute("aria-label", name);
@@ -95,7 +96,7 @@ function render({ model, el: host }) {
         return el("div", {}, label, spark.node);
       });
       const node = el("div", { className: "wrp-card" }, el("div", { className: "wrp-thumb" }), el("b", { textContent: scene.name }),
-        el("p", { textContent: `${Object.values(scene.attributes).join(", ")}, ${scene.seconds} s` }), el("div", { className: "wrp-mini" }, ...traces));
+        el("p", { textContent: [telling(scene), `${scene.seconds} s`].filter(Boolean).join(", ") }), el("div", { className: "wrp-mini" }, ...traces));
       node.dataset.scene = scene.name;
       node.title = scene.about;
       node.setAttribute("role", "option");
