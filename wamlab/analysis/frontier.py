@@ -207,7 +207,7 @@ def level_table(table: pd.DataFrame, metrics: Sequence[str], rng: np.random.Gene
 
 def said(row: Any) -> str:
     """`0.71 [0.68, 0.74]` of an `Interval`, or a row with its fields as `itertuples` gives it."""
-    return f"{row.mean:.3g} [{row.low:.3g}, {row.high:.3g}]"
+    return f"{row.mean:.3g} [{row.low:.3g}, {row.high:.3g}]".replace("-", "−")
 
 
 def efficient(levels: pd.DataFrame, leave_out: Collection[str] = (CEILING,)) -> list[str]:

@@ -33,7 +33,7 @@ MODEL_STYLE = {
     "oracle": Style("#d79bbf", "diffusion, oracle calibration", "dot"),
     "guided": Style("#a5421a", "diffusion, guided", "dot"),
     "warm": Style("#e0965c", "diffusion from direct's future", "dash"),
-    "interpolation": Style("#7b7fd4", "direct–diffusion mix", "dash"),
+    "interpolation": Style("#7b7fd4", "direct-diffusion mix", "dash"),
     "jump": Style("#12a07a", "jump chain"),
     "jump-diffusion": Style("#8a6a1f", "jump chain, diffusion", "dash"),
     "mlp": Style("#8c6bb1", "MLP", "dashdot"),
