@@ -90,7 +90,7 @@ def test_tables_have_the_truth_and_mark_what_is_still(study):
     assert study.table.loc["copy", "valid drives"] == "0 of 3"
     assert study.table.loc["copy", "Spearman's ρ ↑"] == "not measured"
     assert study.table.loc["truth", "slope on the truth (truth = 1)"].startswith("1.00")
-    assert study.paper_table.loc["direct", "ρ ↑, as the paper counts"] == "-1.00 [-1.00, -1.00]"
+    assert study.paper_table.loc["direct", "ρ ↑, as the paper counts"] == "−1.00 [−1.00, −1.00]"
     assert study.metrics["diffusion/rho"] == pytest.approx(1) and "copy/rho" not in study.metrics
     assert without_nan(study)
 
@@ -137,7 +137,7 @@ def test_recorded_drives_have_all_but_the_truth(recorded):
     study = obedience.analyse(m, "recorded data")
     assert "truth" not in study.table.index and not any("slope" in c for c in study.table.columns)
     assert "truth" not in pictures and "true picture" not in study.answer
-    assert "Every model's picture follows the wheel" in study.answer and "Unlike in the paper" in study.answer
+    assert "Every trained model's picture follows the wheel" in study.answer and "Unlike in the paper" in study.answer
     assert not any("anchor" in f.claim for f in study.findings) and without_nan(study)
     assert len(draw.scores_over_time(study.levels, study.guidance).data) == 6  # one panel, two lines with bands
 
@@ -160,8 +160,22 @@ def test_with_one_drive_nothing_is_judged(recorded):
 def test_where_no_picture_moves_that_is_the_answer(recorded):
     still = {"direct": Shifts(0), "diffusion": Shifts(0, 0.3, "diffusion")}
     study = obedience.analyse(measured(recorded, {"copy": CopyPresent()} | still)[0], "still data")
-    assert "No model's picture moves with the wheel" in study.answer
+    assert "No trained model's picture moves with the wheel" in study.answer
     assert {f.measured for f in study.findings if "ρ" in f.claim} == {None} and without_nan(study)
+
+
+def test_an_answer_needs_no_model_in_particular(recorded):
+    m, _ = measured(recorded, {"copy": CopyPresent(), "direct": Shifts(-12), "jump": Shifts(-12)})
+    study = obedience.analyse(m, "two rebels")
+    assert "Those of the direct model and the jump chain move against the wheel" in study.answer
+    assert "diffusion" not in study.answer and not any("iffusion" in f.claim for f in study.findings)
+    m, _ = measured(recorded, {"copy": CopyPresent()})
+    assert "No model that learns was asked" in obedience.analyse(m, "a copy").answer
+
+
+def test_numbers_are_set_as_numbers():
+    assert obedience.said(Interval(-0.001, -1.5, 0.5, 3)) == "0.00 [−1.50, 0.50]"
+    assert obedience.said(Undefined("no drive")) == "not measured"
 
 
 def test_seeds_are_a_factor_of_their_own(recorded):

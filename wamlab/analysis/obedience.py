@@ -308,7 +308,12 @@ def curves(m: Measured, rng: np.random.Generator) -> pd.DataFrame:
 
 def said(found: Interval | Undefined) -> str:
     """`0.81 [0.70, 0.93]`, or that there is no number."""
-    return "not measured" if isinstance(found, Undefined) else f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    if isinstance(found, Undefined):
+        return "not measured"
+    middle, low, high = (
+        f"{round(float(x), 2) + 0.0:.2f}".replace("-", "−") for x in (found.mean, found.low, found.high)
+    )
+    return f"{middle} [{low}, {high}]"
 
 
 def count(m: Measured, column: str, name: str) -> str:

@@ -202,13 +202,20 @@ def answer(m: Measured, found: Mapping[str, Finding], rng: np.random.Generator) 
         means = sorted(float(rho[name].mean) for name in obey)
         span = f"{means[0]:.2f}" if f"{means[0]:.2f}" == f"{means[-1]:.2f}" else f"{means[0]:.2f} to {means[-1]:.2f}"
         whose = (
-            "Every model's picture follows" if len(obey) == len(learned) else f"The pictures of {_list(obey)} follow"
+            "Every trained model's picture follows"
+            if len(obey) == len(learned)
+            else f"The pictures of {_list(obey)} follow"
         )
         parts.append(f"{whose} the wheel {when} after it is turned (rank correlation {span} over {drives}).")
     if against := groups[NOT_REPRODUCED]:
-        parts.append(f"That of {_list(against)} moves against the wheel ({when} after it is turned, {drives}).")
+        whose = f"Those of {_list(against)} move" if len(against) > 1 else f"That of {_list(against)} moves"
+        parts.append(f"{whose} against the wheel ({when} after it is turned, {drives}).")
     if still:
-        whose = "No model's picture moves" if len(still) == len(learned) else f"With {_list(still)} it does not move"
+        whose = (
+            "No trained model's picture moves"
+            if len(still) == len(learned)
+            else f"With {_list(still)} it does not move"
+        )
         parts.append(f"{whose} with the wheel ({when} after it is turned, {drives}).")
     if open_ := groups[INCONCLUSIVE]:
         parts.append(f"Whether {_list(open_)} obey{'s' * (len(open_) == 1)} cannot be told here.")
@@ -226,14 +233,14 @@ def answer(m: Measured, found: Mapping[str, Finding], rng: np.random.Generator) 
         adds = {
             REPRODUCED: "what it learned on top moves it farther",
             NOT_REPRODUCED: "what it learned on top moves it less far",
-            INCONCLUSIVE: "that what it learned on top moves it any farther is not shown",
+            INCONCLUSIVE: "what it learned on top cannot be shown to move it farther",
         }[found["learned"].verdict]
         parts.append(
             f"Its anchor alone, the present shifted as speed and steering say, moves by {10 * anchor.mean:.1f}: {adds}."
         )
     last = max(m.times_s)
     ends = [m.score("rho", name, rng, last) for name in ("diffusion", TRUTH) if name in names]
-    if last != m.frame and "diffusion" not in still and ends and all(isinstance(e, Interval) for e in ends):
+    if last != m.frame and rho.keys() - still >= {"diffusion"} and all(isinstance(e, Interval) for e in ends):
         beside = f", and the truth's own {ends[1].mean:.2f}" if len(ends) > 1 else ""
         parts.append(
             f"After {m.times_s[last]:g} s the diffusion model's rank correlation is {ends[0].mean:.2f}{beside}."
