@@ -38,12 +38,16 @@ _NEUTRAL = style_of("truth").color
 
 
 def error_over_horizon(
-    curves: pd.DataFrame, metrics: Sequence[str] = ("cosine", "sharpness"), title: str = "", reach_s: float = 0
+    curves: pd.DataFrame,
+    metrics: Sequence[str] = ("cosine", "sharpness"),
+    title: str = "",
+    reach_s: float = 0,
+    group: str = "",
 ) -> go.Figure:
     """One panel a metric: its mean at each time ahead for each model, with the interval as a band.
 
     `curves` has the columns model, metric, time_s, mean, low, high and n; a metric that it lacks has no panel. `reach_s`, if it is within
-    the curves: where the models' own horizon ends.
+    the curves: where the models' own horizon ends. `group`: of widgets whose time it shares.
     """
     metrics = [m for m in metrics if m in set(curves.metric)] or list(metrics)[:1]
     figure, reach_s = _panels(metrics), reach_s if len(curves) and reach_s < curves.time_s.max() else 0
@@ -52,6 +56,7 @@ def error_over_horizon(
             _band(figure, rows.time_s, rows, style_of(model), at, metric == metrics[0])
         _mark(figure, metric, at, reach_s)
     figure.update_xaxes(title_text="time ahead, s", rangemode="tozero")
+    figure.update_layout(meta={"group": group} if group else None)
     n = int(curves.n.max()) if len(curves) else 0
     note = f"Up to {n} held-out scenes, one window each. Bands: 95 % intervals over scenes."
     if reach_s:
