@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wamlab import statistics
+from wamlab.analysis.hands_on import trained_range
 from wamlab.analysis.rollout_measures import difference, measure
 from wamlab.analysis.rollout_study import CALLED
 from wamlab.analysis.rollouts import roll_out_windows, shown_scenes, windows
@@ -33,7 +34,7 @@ _STEERING, _SPEED = ACTIONS.index("steering_rad"), ACTIONS.index("speed_mps")
 class FirstLook:
     """Attributes:
     shown: scenes for the `RolloutPlayer`.
-    scene, t: a held-out drive before a turn, and the present there.
+    scene, t: a held-out drive in a turn, and the present there. trained: the usual actions, as `trained_range` gives them.
     finding: one claim of the paper.
     answer: from the measurements. metrics: for the run folder.
     """
@@ -41,12 +42,13 @@ class FirstLook:
     shown: list[dict[str, Any]]
     scene: Scene
     t: int
+    trained: dict[str, tuple[float, float]]
     finding: Finding
     answer: str
     metrics: dict[str, tuple[float, float, float]]
 
 
-def study(trained: Pretrained, data: Dataset, preset: str = "quick", num_shown: int = 2, seed: int = 0) -> FirstLook:
+def study(trained: Pretrained, data: Dataset, preset: str = "quick", num_shown: int = 3, seed: int = 0) -> FirstLook:
     """Roll the models out on one window of as many held-out drives as the preset says, and compare them with a copy of the present.
 
     Raises `InvalidParameter` where fewer than two drives are long enough.
@@ -62,11 +64,16 @@ def study(trained: Pretrained, data: Dataset, preset: str = "quick", num_shown: 
     measured_on = f"{data.name} data, {preset} preset, {len(given.scenes)} held-out scenes, 1 seed"
     finding = statistics.finding(CLAIM, PAPER, difference(found, "copy", "diffusion", "cosine", rng), measured_on)
     ahead = {name: difference(found, name, "copy", "cosine", rng) for name in SHOWN}
-    scene, t = turning(scenes, asked.num_context, asked.horizon)
+    usual = trained_range(data.scenes("train"))
+    scene, t = turning(scenes, asked.num_context, asked.horizon, usual["steering_rad"])
     return FirstLook(
-        shown_scenes(rolled, trained.codec, found.frames, num_shown),
+        [
+            {k: v for k, v in s.items() if k != "motion"}
+            for s in shown_scenes(rolled, trained.codec, found.frames, num_shown)
+        ],
         scene,
         t,
+        usual,
         finding,
         _answer(ahead, float(given.times_s[-1])),
         {
@@ -77,21 +84,24 @@ def study(trained: Pretrained, data: Dataset, preset: str = "quick", num_shown: 
     )
 
 
-def turning(scenes: Sequence[Scene], num_context: int, horizon: int) -> tuple[Scene, int]:
-    """The drive and the present whose window turns farthest: the largest sum of speed times steering, which turning the wheel can undo.
+def turning(
+    scenes: Sequence[Scene], num_context: int, horizon: int, usual_rad: tuple[float, float]
+) -> tuple[Scene, int]:
+    """The drive and the present whose window turns farthest (speed times steering) without leaving the usual steering angles.
 
-    Raises `InvalidParameter` if no drive has a window.
+    Where every window leaves them, the one that turns farthest. Raises `InvalidParameter` if no drive has a window.
     """
     best = []
     for k, scene in enumerate(scenes):
         for t in window_starts(scene, num_context, horizon):
-            actions = scene.actions[t : t + horizon]
-            best.append((abs(float((actions[:, _STEERING] * actions[:, _SPEED]).sum())), -k, t))
+            steering, speed = (scene.actions[t : t + horizon, i] for i in (_STEERING, _SPEED))
+            usual = bool(((steering >= usual_rad[0]) & (steering <= usual_rad[1])).all())
+            best.append((usual, abs(float((steering * speed).sum())), -k, t))
     if not best:
         raise InvalidParameter(
             f"none of {len(scenes)} held-out drives has a window of {num_context} + {horizon} frames"
         )
-    _, k, t = max(best)
+    *_, k, t = max(best)
     return scenes[-k], t
 
 
