@@ -16,16 +16,14 @@ def drive(name, steering, speed=5.0):
     return Scene(name, "test", np.arange(len(steering)) / 2, (), actions, np.zeros((len(steering), 3)))
 
 
-def test_the_moment_turns_far_but_not_beyond_what_is_usual():
-    gentle = drive("gentle", [0, 0, 0, 0.6, 0.8, 0.1, 0])
-    sharp = drive("sharp", [0, 0, 0, 3.0, 3.0, 0, 0])
-    slow = drive("slow", [0.9] * 7, speed=0.2)
-    found, t = first_look.turning([slow, gentle, sharp], 1, 2, (-1.0, 1.0))
-    assert (found.name, t) == ("gentle", 3)
-    assert first_look.turning([sharp, gentle], 1, 2, (-9.0, 9.0))[0].name == "sharp"
-    assert first_look.turning([sharp], 1, 2, (5.0, 9.0))[0].name == "sharp", "all leave it"
-    with pytest.raises(InvalidParameter, match="none of 1"):
-        first_look.turning([gentle], 1, 20, (-1.0, 1.0))
+def test_the_moment_is_a_turn_but_not_the_sharpest():
+    drives = [drive(f"turns-{k}", [0.1 * k] * 5) for k in range(11)]
+    assert first_look.turning(drives, 1, 4, (-9.0, 9.0))[0].name == "turns-8"
+    assert first_look.turning(drives, 1, 4, (-9.0, 0.55))[0].name == "turns-4", "of those with usual angles"
+    assert first_look.turning(drives, 1, 4, (-9.0, -5.0))[0].name == "turns-8", "all have unusual ones"
+    assert first_look.turning([drive("bend", [0, 0, 0, 1.0, 1.0, 1.0])], 1, 2, (-9.0, 9.0))[1] == 2
+    with pytest.raises(InvalidParameter, match="none of 11"):
+        first_look.turning(drives, 1, 20, (-1.0, 1.0))
 
 
 @pytest.mark.parametrize(
