@@ -56,6 +56,17 @@ def test_question_answer_and_picture_come_first(tmp_path):
     assert "#2a86d1" in page.thumbnail
 
 
+def test_links_between_notebooks_are_links_between_their_pages(tmp_path):
+    links = "md:[On](02_y.ipynb), [out](https://example.org/a.ipynb), [down](#there)"
+    notebook = executed(tmp_path / "01_x.ipynb", ("md:# How far?", []), (links, []))
+    among = export(notebook, tmp_path / "among.html", index="index.html").path.read_text()
+    assert '<a href="02_y.html">On</a>' in among
+    alone = export(notebook, tmp_path / "alone.html").path.read_text()
+    assert "On, <a" in alone and "02_y" not in alone
+    for text in (among, alone):
+        assert '<a href="https://example.org/a.ipynb">out</a>' in text and '<a href="#there">down</a>' in text
+
+
 def test_hostile_text_stays_text(tmp_path):
     notebook = executed(
         tmp_path / "01_x.ipynb",

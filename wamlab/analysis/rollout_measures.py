@@ -220,10 +220,10 @@ def curves(found: Measures, rng: np.random.Generator, metrics: Iterable[str] = (
     """model, metric, time_s, mean, low, high, n: at each time ahead, of `SO_FAR` up to it; without the rows that are undefined."""
     rows = []
     for time_s, frames in found.frames.groupby("time_s"):
-        now = Measures(frames, found.steps[found.steps.time_s == time_s])
+        now, so_far = Measures(frames, found.steps[found.steps.time_s == time_s]), found.until(time_s)
         for model in found.models:
             for metric in metrics or found.metrics:
-                value = level(found.until(time_s) if metric in SO_FAR else now, model, metric, rng)
+                value = level(so_far if metric in SO_FAR else now, model, metric, rng)
                 if isinstance(value, Interval):
                     rows.append({"model": model, "metric": metric, "time_s": time_s, **vars(value)})
     table = pd.DataFrame(rows, columns=["model", "metric", "time_s", "mean", "low", "high", "n"])

@@ -16,6 +16,7 @@ from wamlab import render
 from wamlab.analysis.predicting import Candidate, predict_chain
 from wamlab.data.windows import window_actions, window_starts
 from wamlab.errors import InvalidParameter
+from wamlab.metrics.motion import KERNEL, band_steps
 from wamlab.types import Codec, Scene
 
 TRUTH = "truth"
@@ -142,8 +143,8 @@ def shown_scenes(rolled: Rollouts, codec: Codec, errors: pd.DataFrame, count: in
     hard = errors.groupby("scene").rmse.mean().reindex(rolled.scenes).to_numpy().argsort()
     picked = sorted({int(hard[i]) for i in np.linspace(0, len(hard) - 1, min(count, len(hard))).round().astype(int)})
     present = rolled.present[picked][:, None]
-    frames = {
-        name: render.to_hwc(decode(codec, torch.cat([present, z[picked]], dim=1)))
+    films = {
+        name: decode(codec, torch.cat([present, z[picked]], dim=1))
         for name, z in {TRUTH: rolled.truth, **rolled.predicted}.items()
     }
     rmse = {name: t.rmse.to_numpy().reshape(len(rolled.scenes), -1) for name, t in errors.groupby("model", sort=False)}
@@ -151,10 +152,18 @@ def shown_scenes(rolled: Rollouts, codec: Codec, errors: pd.DataFrame, count: in
         {
             "name": rolled.scenes[i],
             "note": rolled.notes[i],
-            "rows": {name: f[k] for name, f in frames.items()},
+            "rows": {name: render.to_hwc(f[k]) for name, f in films.items()},
             "errors": {name: np.concatenate([[0.0], values[i]]) for name, values in rmse.items()},
+            "motion": {name: _coarse_motion(f[k]) for name, f in films.items()},
             "actions": rolled.actions[i].numpy(),
             "times_s": np.concatenate([[0.0], rolled.times_s]),
         }
         for k, i in enumerate(picked)
     ]
+
+
+def _coarse_motion(frames: Tensor) -> np.ndarray:
+    """(T,) grey levels, of the step to each of (T, 3, H, W) frames; NaN at the first, and where they are too small to tell."""
+    if min(frames.shape[-2:]) <= KERNEL // 2:
+        return np.full(len(frames), np.nan)
+    return np.concatenate([[np.nan], band_steps(frames[None])[0][0].numpy()])

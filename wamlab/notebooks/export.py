@@ -78,7 +78,8 @@ class OfflineExporter(Exporter):
         name = resources.get("metadata", {}).get("name", "notebook")
         folder = resources.get("metadata", {}).get("path", "")
         run = resources.get("run", {})
-        reader = _Reader(folder, timeout=run.get("status", {}).get("status") == runs.TIMED_OUT)
+        timed_out = run.get("status", {}).get("status") == runs.TIMED_OUT
+        reader = _Reader(folder, timeout=timed_out, alone=not resources.get("index"))
         reader.read(nb)
         page = environment().get_template("page.html.j2")
         text = page.render(
@@ -168,8 +169,8 @@ def _duration(seconds: float) -> Markup:
 class _Reader:
     """Turns the cells of a notebook into blocks."""
 
-    def __init__(self, folder: str, timeout: bool = False) -> None:
-        self.folder, self.timeout = folder, timeout
+    def __init__(self, folder: str, timeout: bool = False, alone: bool = True) -> None:
+        self.folder, self.timeout, self.alone = folder, timeout, alone
         self.question, self.lead, self.answer = "", Markup(""), Markup("")
         self.blocks: list[Block] = []
         self.plots: list[dict[str, Any]] = []
@@ -261,11 +262,20 @@ class _Reader:
 
     def _markdown(self, source: str, attachments: Mapping[str, Any] | None = None) -> Markup:
         renderer = _Renderer(escape=False, attachments=dict(attachments or {}), embed_images=True, path=self.folder)
+        renderer.alone = self.alone
         return Markup(MarkdownWithMath(renderer=renderer).render(source))
 
 
 class _Renderer(IPythonRenderer):
-    """Markdown with MathML formulas, and headings without anchor links."""
+    """Markdown with MathML formulas, headings without anchor links, and links between notebooks as links between their pages."""
+
+    #: There are no other pages beside this one.
+    alone = True
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        if not url.endswith(".ipynb") or "/" in url:
+            return super().link(text, url, title)
+        return text if self.alone else super().link(text, f"{url.removesuffix('.ipynb')}.html", title)
 
     def heading(self, text: str, level: int, **attrs: Any) -> str:
         return f"<h{level}>{text}</h{level}>\n"

@@ -43,11 +43,12 @@ def error_over_horizon(
     title: str = "",
     reach_s: float = 0,
     each: str = "one window each",
+    group: str = "",
 ) -> go.Figure:
     """One panel a metric: its mean at each time ahead for each model, with the interval as a band.
 
     `curves` has the columns model, metric, time_s, mean, low, high and n; a metric that it lacks has no panel. `reach_s`, if it is within
-    the curves: where the models' own horizon ends. `each`: what was seen of a scene.
+    the curves: where the models' own horizon ends. `each`: what was seen of a scene. `group`: of widgets whose time it shares.
     """
     metrics = [m for m in metrics if m in set(curves.metric)] or list(metrics)[:1]
     figure, reach_s = _panels(metrics), reach_s if len(curves) and reach_s < curves.time_s.max() else 0
@@ -56,6 +57,7 @@ def error_over_horizon(
             _band(figure, rows.time_s, rows, style_of(model), at, metric == metrics[0])
         _mark(figure, metric, at, reach_s)
     figure.update_xaxes(title_text="time ahead, s", rangemode="tozero")
+    figure.update_layout(meta={"group": group} if group else None)
     n = int(curves.n.max()) if len(curves) else 0
     note = f"Up to {n} held-out scenes, {each}. Bands: 95 % intervals over scenes."
     if reach_s:
