@@ -13,7 +13,7 @@ from steered import Shifts, Store, drives
 from wamlab.analysis import controllability as study
 from wamlab.analysis.predicting import Candidate
 from wamlab.analysis.steering import presents
-from wamlab.errors import InvalidParameter
+from wamlab.errors import CounterfactualUnknown, InvalidParameter
 from wamlab.metrics.control import sweep_scores
 from wamlab.models import CopyPresent
 from wamlab.statistics import Undefined
@@ -104,6 +104,9 @@ def test_steering_is_read_from_what_the_models_show(swept, asked):
 
 def test_recorded_scenes_have_no_truth(asked):
     assert study.true_sweep([(replace(s, world=None), t) for s, t in asked], ANGLES, FRAMES, Store.resolution) is None
+    other = [(replace(s, world={**s.world, "moons": 2}), t) for s, t in asked]
+    with pytest.raises(CounterfactualUnknown, match="another version of the world"):
+        study.true_sweep(other, ANGLES, FRAMES, Store.resolution)
 
 
 def test_another_drive_s_actions_tell_who_listens(scenes):

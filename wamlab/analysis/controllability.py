@@ -18,7 +18,7 @@ from wamlab.analysis.rollouts import decode
 from wamlab.analysis.steering import MIN_SPEED_MPS, presents, true_futures
 from wamlab.data.latents import LatentStore
 from wamlab.data.windows import window_actions
-from wamlab.errors import CounterfactualUnknown, InvalidParameter
+from wamlab.errors import InvalidParameter
 from wamlab.metrics.control import InverseControl, inverse_control, sweep_cells, sweep_shifts
 from wamlab.metrics.pixel import cosine_similarity
 from wamlab.statistics import Interval
@@ -106,10 +106,7 @@ def true_sweep(
             seen = true_futures(scene, t, angles_rad, max(frames))[:, chosen]
             yield square(seen.flatten(0, 1), resolution).unflatten(0, seen.shape[:2])
 
-    try:
-        return _looked_at(futures(), keep)
-    except CounterfactualUnknown:
-        return None
+    return None if all(scene.world is None for scene, _ in asked) else _looked_at(futures(), keep)
 
 
 def steer(
