@@ -81,7 +81,7 @@ def warm_start_dial(
             ends = pd.DataFrame({"strength": [0.0, 1.0], "mean": level[0], "low": level[1], "high": level[2]})
             _band(figure, ends.strength, ends, style_of("jump"), at, metric == metrics[0])
         _mark(figure, metric, at)
-    figure.update_xaxes(title_text="strength: how much of the start is noise", range=[-0.03, 1.03])
+    figure.update_xaxes(title_text="strength: share of noise", range=[-0.03, 1.03])
     n = int(dial.n.max()) if len(dial) else 0
     note = (
         f"{n} held-out scenes, one window each. Bands: 95 % intervals over scenes."

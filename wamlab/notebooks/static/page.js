@@ -27,18 +27,18 @@
     layout.margin = { ...layout.margin, t: 36 }; // the title stands above the figure, as text
     return made;
   };
-  // Panels in one row stand below each other where there is no room beside each other.
+  // Panels stand below each other where there is no room beside each other; those of a grid with notes in places of their own stay.
   const stack = (box, layout) => {
     const axes = Object.keys(layout).filter((k) => /^xaxis\d*$/.test(k));
-    const row = axes.every((x) => { const d = layout[x.replace("x", "y")]?.domain; return d && d[0] === 0 && d[1] === 1; });
-    if (box.clientWidth > 600 || axes.length < 2 || !row) return layout;
-    const n = axes.length;
-    box.style.height = `${box.clientHeight * (0.55 + 0.45 * n)}px`;
-    const out = { ...layout };
+    const domains = axes.map((x) => layout[x.replace("x", "y")]?.domain);
+    const n = axes.length, rows = new Set(domains.map(String)).size;
+    if (box.clientWidth > 600 || n < 2 || rows === n || !domains.every(Boolean) || (rows > 1 && layout.annotations?.length)) return layout;
+    box.style.height = `${box.clientHeight * (0.55 + ((rows > 1 ? 0.6 : 0.45) * n) / rows)}px`;
+    const out = { ...layout }, gap = rows > 1 ? 0.3 : 0.18;
     axes.forEach((x, i) => {
       const y = x.replace("x", "y");
       out[x] = { ...layout[x], domain: [0, 1] };
-      out[y] = { ...layout[y], domain: [1 - (i + 1) / n + (i + 1 < n ? 0.09 : 0), 1 - i / n - (i ? 0.04 : 0)] };
+      out[y] = { ...layout[y], domain: [1 - (i + 1) / n + (i + 1 < n ? gap / n : 0), 1 - i / n - (i ? 0.08 / n : 0)] };
     });
     return out;
   };
