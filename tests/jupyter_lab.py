@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from notebook_files import write
 
-_PATIENCE_S = 40
+_PATIENCE_S = 120
 
 
 class Lab:
