@@ -1,5 +1,7 @@
 """The whole way of notebook 03 with the smallest models, and its judgements on tables with known answers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -223,5 +225,7 @@ def test_the_two_sizes_differ_in_depth_alone(setting):
     assert override(small, {"diffusion.model.depth": settings.diffusion.model.depth}) == large
     assert small.diffusion.model.depth * 2 == large.diffusion.model.depth
     assert small.diffusion.train.steps == 7 and small.diffusion.start is None
+    paper = capacity.claim(get_preset("paper"), SimpleNamespace(channels=4, downsample=8), 0)
+    assert paper.claim.startswith("A diffusion model of 5.4 M parameters looks more real than one of 3 M")
     quick = capacity.claim(get_preset("quick"), load_codec("small-vae", "cpu"), 0)
     assert quick.claim.startswith("A diffusion model of 1.4 M parameters")
