@@ -15,7 +15,7 @@ METRIC_AXES = {
     "psnr": "PSNR, dB ↑",
     "ssim": "structural similarity ↑",
     "sharpness": "sharpness, 1 = truth",
-    "kd": "kernel distance from real frames ↓",
+    "kd": "kernel distance ↓",
 }
 
 
