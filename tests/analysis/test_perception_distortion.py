@@ -1,5 +1,7 @@
 """The whole way of notebook 03 with the smallest models, and its judgements on tables with known answers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -100,7 +102,10 @@ def test_the_page_takes_what_the_study_gives(study):
     drawn = [len(t.x) for t in figure.data if t.xaxis == "x2"]
     assert sum(drawn) == len(study.settings), "every point is in the right panel"
     assert [t.name for t in figure.data][-1] == "frontier"
-    assert len(draw.spread_dots(study.at_last, study.settings).data) == 2 * (len(study.settings) - 1)
+    assert len(draw.spread_dots(study.at_last, study.settings).data) == 2 * sum(
+        s.whole or s.model in ("diffusion", "oracle") for s in study.settings if s.name != CEILING
+    )
+    assert len(set(draw.titles(study.settings).values())) == len(study.settings), "no two points are called the same"
     assert error_over_horizon(study.curves, ("cosine", "kd"), each="the same").data
 
 
@@ -223,5 +228,7 @@ def test_the_two_sizes_differ_in_depth_alone(setting):
     assert override(small, {"diffusion.model.depth": settings.diffusion.model.depth}) == large
     assert small.diffusion.model.depth * 2 == large.diffusion.model.depth
     assert small.diffusion.train.steps == 7 and small.diffusion.start is None
+    paper = capacity.claim(get_preset("paper"), SimpleNamespace(channels=4, downsample=8), 0)
+    assert paper.claim.startswith("A diffusion model of 5.4 M parameters looks more real than one of 3 M")
     quick = capacity.claim(get_preset("quick"), load_codec("small-vae", "cpu"), 0)
     assert quick.claim.startswith("A diffusion model of 1.4 M parameters")

@@ -278,11 +278,13 @@ def distance_table(measured: Measured, real: Tensor, windows: Windows, extractor
         found = frechet_distance(*pair), kernel_distance(*pair, subset_size=min(SUBSET, len(windows.scenes)))
     except TooFewSamples as error:
         return pd.DataFrame({"not measured": [str(error)]})
+    pixels, _, scaled = extractor.normalisation.partition(", mean ")
     rows = {
         d.name: {
             "diffusion ↓": said(d.interval),
             "features": f"{extractor.name} {extractor.digest[:12]}",
-            "pixels": extractor.normalisation,
+            "pixels": pixels,
+            "mean and deviation": scaled or "–",
             "frames of either set": str(d.preds),
             "subsets": "{num_subsets} of {subset_size}, degree {degree}".format(**d.settings) if d.settings else "–",
         }

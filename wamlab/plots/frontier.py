@@ -85,7 +85,7 @@ def _series(
     figure.add_scatter(
         x=x, y=y, **reach, mode="lines+markers" if len(rows) > 1 else "markers", marker=marker,
         line={"color": transparent(style.color, 0.6), "width": 1.5}, name=style.label, legendgroup=style.label, showlegend=column == 2,
-        customdata=[f"{style.label}, {s.value}" if s.value else style.label for s in rows],
+        customdata=list(titles(rows).values()),
         hovertemplate="%{customdata}<br>%{x:.3f}, kernel distance %{y:.4f}<extra></extra>", row=1, col=column,
     )  # fmt: skip
 
@@ -93,14 +93,16 @@ def _series(
 def spread_dots(levels: pd.DataFrame, settings: Sequence[Setting], title: str = "") -> go.Figure:
     """Standard deviation of predicted latents over the truth's: a dot with its interval for the mean over channels, rings for each.
 
+    Of the points that are seen at every step, and of every number of steps.
+
     The band is where the paper's uncalibrated diffusion lies.
     """
     figure = go.Figure()
-    names = {s.name: s for s in settings if s.name != CEILING}
+    names = {s.name: s for s in settings if s.name != CEILING and (s.whole or s.model in ("diffusion", "oracle"))}
+    label_of = titles(settings)
     rows = levels[levels.metric.str.startswith("sigma") & levels.variant.isin(names)]
     for name, part in reversed(list(rows.groupby("variant", sort=False))):
-        style, setting = style_of(names[name].model), names[name]
-        label = f"{style.label}, {setting.value}" if setting.value else style.label
+        style, label = style_of(names[name].model), label_of[name]
         mean, channels = part[part.metric == "sigma"].iloc[0], part[part.metric != "sigma"]
         figure.add_scatter(
             x=channels["mean"], y=[label] * len(channels), mode="markers", showlegend=False, customdata=channels.metric.str[6:],
@@ -118,7 +120,7 @@ def spread_dots(levels: pd.DataFrame, settings: Sequence[Setting], title: str = 
         x=sum(PAPER_SPREAD) / 2, y=1, yref="paper", yanchor="top", text="uncalibrated<br>diffusion<br>in the paper",
         showarrow=False, font_size=12,
     )  # fmt: skip
-    figure.update_xaxes(title_text="standard deviation of latents, 1 = truth", showgrid=True, rangemode="tozero")
+    figure.update_xaxes(title_text="spread, 1 = truth", showgrid=True, rangemode="tozero")
     note = "Dot: mean over channels with its 95 % interval over drives. Rings: each channel. Dotted: the truth."
     return figure.update_layout(
         template=TEMPLATE,
@@ -126,6 +128,11 @@ def spread_dots(levels: pd.DataFrame, settings: Sequence[Setting], title: str = 
         hovermode="closest",
         title={"text": title, "subtitle": {"text": note}},
     )
+
+
+def titles(settings: Sequence[Setting]) -> dict[str, str]:
+    """What a reader calls each point, by its name."""
+    return {s.name: f"{style_of(s.model).label}, {s.value}" if s.value else style_of(s.model).label for s in settings}
 
 
 def sheet(rows: Mapping[str, np.ndarray]) -> np.ndarray:
