@@ -1,8 +1,10 @@
 """`wamlab sweep --engine ray`: the same points, table and page as without, on a cluster of one machine."""
 
 import sys
+import time
 
 import pandas as pd
+import psutil
 import pytest
 from notebook_files import write
 
@@ -72,6 +74,35 @@ if count == 2 and not os.path.exists("died"):
     assert not sweep("01", over, {}, engine="ray")
     assert table(project).groupby("count").status.first().to_dict() == {1: "completed", 2: "completed", 13: "failed"}
     assert (project / "ran.txt").read_text().splitlines() == ["1 1.0", "2 1.0"]
+
+
+def test_an_interrupt_ends_the_kernels(project, ray, monkeypatch):
+    """While one point has ended and the other one runs: its run was interrupted, and the next sweep goes on with it."""
+    sleep = """import os, time
+if count == 2 and not os.path.exists("pid"):
+    open("pid", "w").write(str(os.getpid()))
+    time.sleep(600)
+"""
+    write(project / "notebooks" / "01_a.ipynb", sleep + GRID)
+
+    def interrupt(*_):
+        while not (project / "pid").exists() or not (project / "pid").read_text():
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wamlab.notebooks.sweep.Console.ended", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sweep("01", {"count": ["1", "2"]}, {}, workers=2, engine="ray", gpus=0)
+    _, alive = psutil.wait_procs(kernel(int((project / "pid").read_text())), timeout=60)
+    assert alive == []
+    assert sorted(run.status for run in runs.every()) == ["completed", "interrupted"]
+    assert sweep("01", {"count": ["1", "2"]}, {}, workers=2, engine="ray", gpus=0)
+    assert len(list(runs.every())) == 2
+
+
+def kernel(pid):
+    return [psutil.Process(pid)] if psutil.pid_exists(pid) else []
 
 
 def test_gpus_are_shared_out(project, ray):

@@ -75,7 +75,7 @@ def test_the_page_moves_offline(outcome, visit):
     visited = visit(page)
     visited.page.wait_for_selector('.wrp[data-state="ready"]')
     present = visited.pixels(".wrp canvas")
-    visited.page.locator(".wrp-time").focus()
+    visited.page.locator(".wrp-time").first.focus()
     visited.page.keyboard.press("End")
     visited.page.wait_for_timeout(300)
     assert visited.pixels(".wrp canvas") != present

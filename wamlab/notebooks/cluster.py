@@ -56,7 +56,7 @@ def run_on_ray(
 
 
 def _point(job: Job, settings: Settings, workers: int, folder: str, environment: Mapping[str, str]) -> Outcome:
-    """What a worker of Ray does: `run_jobs`, so that an interrupt ends the kernel, with as many threads as it has without Ray."""
+    """What a worker of Ray does: `run_jobs`, with as many threads as without Ray."""
     os.environ.pop("OMP_NUM_THREADS", None)  # Ray's own
     os.environ.update(environment)
     try:
@@ -103,7 +103,7 @@ def _said(nodes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _gather(ray: Any, refs: Mapping[Any, Job], ended: Callable[[Outcome], None] | None) -> list[Outcome]:
-    """The outcomes in the order of the jobs; an interrupt reaches every task before it goes on."""
+    """The outcomes in the order of the jobs; an interrupt ends all tasks."""
     outcomes, left = {}, list(refs)
     try:
         while left:
@@ -113,11 +113,9 @@ def _gather(ray: Any, refs: Mapping[Any, Job], ended: Callable[[Outcome], None] 
                 ended(outcomes[ref])
         return [outcomes[ref] for ref in refs]
     except BaseException:
-        for ref in left:
+        for ref in left:  # its worker ends, and the kernel with it; the run is then one that was killed
             with suppress(Exception):
-                ray.cancel(ref)
-        if left:
-            ray.wait(left, num_returns=len(left), timeout=20)
+                ray.cancel(ref, force=True)
         raise
 
 
