@@ -17,10 +17,10 @@ from wamlab.notebooks.report import report_all
 KILLS = 2
 #: Fills the latent store, trains with a checkpoint every few steps, rolls out and measures: what the project's notebooks do.
 STUDY = """# Train and measure
-from wamlab.analysis import rollouts
+from wamlab.analysis import rollout_study
 from wamlab.notebooks.show import Answer, Findings, Metrics
 sizes = {"resolution": 32, "stride": 1, "diffusion.train.steps": 12, "diffusion.train.checkpoint_every": 3}
-study = rollouts.study(dataset, preset, models=("copy", "diffusion"), weights="train", overrides=sizes, seed=seed, progress=False)
+study = rollout_study.study(dataset, preset, models=("copy", "diffusion"), weights="train", overrides=sizes, seed=seed, progress=False)
 display(Answer(study.answer), Findings(study.findings), Metrics(study.metrics))
 study.curves"""
 

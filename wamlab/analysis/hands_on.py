@@ -209,21 +209,30 @@ def driving(
     steps: int = 4,
     trained: Mapping[str, tuple[float, float]] | None = None,
     styles: Mapping[str, Mapping[str, str]] | None = None,
+    strength: float = 1.0,
 ) -> dict[str, Any]:
-    """What a `DriveView` needs to drive from the start of a scene of a synthetic dataset: `DriveView(**driving(…))`.
+    """What a `DriveView` needs to drive from the start of a scene: `DriveView(**driving(…))`.
 
-    steps: of the sampler, for a model that samples. styles: as in `scrubbing`.
-    A model that sees several frames sees the first one `num_context` times at the start.
+    In the procedural world the truth drives along; of a recorded scene nobody knows what the camera would have seen.
 
-    Raises `CounterfactualUnknown` for a recorded scene.
+    Args:
+        steps, strength: of the sampler, for a model that samples. styles: as in `scrubbing`.
+        num_context: a model that sees several frames sees the first one so many times at the start.
+
+    Raises what `load_frames` raises for a recorded scene.
     """
-    episode = Episode(make_world(spec_of(scene)))
-    step_s = episode.control_steps * STEP_S
-    ego = episode.world.start.ego
-    start = square(episode.reset().rgb[None], resolution).expand(num_context, -1, -1, -1)
+    if scene.world is None:
+        ego = EgoState(*map(float, scene.ego_pose[0]), float(scene.actions[0, ACTIONS.index("speed_mps")]))
+        first, truth = load_frames(scene, [0], resolution), None
+        step_s = float(scene.timestamps_s[1] - scene.timestamps_s[0])
+    else:
+        episode = Episode(make_world(spec_of(scene)))
+        ego, step_s = episode.world.start.ego, episode.control_steps * STEP_S
+        first, truth = square(episode.reset().rgb[None], resolution), TrueDrive(episode, codec, resolution)
+    start, sampling = first.expand(num_context, -1, -1, -1), {"steps": steps, "strength": strength}
     dreams = {
-        name: Dream(model, codec, start, ego, step_s, **({"steps": steps} if samples(model) else {}))
+        name: Dream(model, codec, start, ego, step_s, **(sampling if samples(model) else {}))
         for name, model in models.items()
     }
-    made = {"models": dreams, "truth": TrueDrive(episode, codec, resolution), "step_s": step_s, "trained": trained}
+    made = {"models": dreams, "truth": truth, "step_s": step_s, "trained": trained}
     return made | ({} if styles is None else {"styles": dict(styles)})

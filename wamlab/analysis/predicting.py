@@ -76,7 +76,8 @@ def predict(
 
     if not _is_known(candidate.model):
         return run()
-    numbers = (torch.__version__, next(candidate.model.parameters()).device.type, seed, batch)
+    device = next(candidate.model.parameters()).device.type
+    numbers = (torch.__version__, device, torch.get_num_threads(), seed, batch)  # what decides the last bits, too
     asked = (repr(sorted(candidate.settings.items())), *map(_content, given))
     key = digest(FORMAT, _code(), *_weights(candidate.model), *numbers, *asked)
     path = data_dir() / "rollouts" / f"{key}.safetensors"
