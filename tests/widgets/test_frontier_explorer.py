@@ -191,6 +191,26 @@ def test_the_plane_is_to_scale(tmp_path, visit):
 
 
 @pytest.mark.browser
+def test_the_words_at_the_axes_do_not_cover_each_other(tmp_path, visit):
+    long = {
+        "x_label": "cosine similarity of the latents, mean of 8 s",
+        "y_label": "kernel distance KD[dinov2-s14/embedded]",
+    }
+    for width, labels in ((390, long), (390, {}), (1200, long)):
+        page = visit(page_with(tmp_path, explorer(**labels)), width=width).page
+        page.wait_for_selector(READY)
+        boxes = page.eval_on_selector_all(
+            ".wrp-plane > g:first-child text",
+            "ts => ts.map((t) => t.getBoundingClientRect()).map((b) => [b.left, b.top, b.right, b.bottom])",
+        )
+        for i, (left, top, right, bottom) in enumerate(boxes):
+            assert left >= 0
+            assert right <= width
+            covered = [b for b in boxes[:i] if left < b[2] and right > b[0] and top + 2 < b[3] and bottom > b[1] + 2]
+            assert covered == [], (width, labels)
+
+
+@pytest.mark.browser
 def test_samples_stand_in_rows_of_one_length(tmp_path, visit):
     eight = np.zeros((8, 16, 16, 3), np.uint8)
     path = page_with(tmp_path, FrontierExplorer([point(samples=eight)], eight))

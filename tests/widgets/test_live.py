@@ -43,6 +43,19 @@ drive
 """
 
 
+PLAYERS = """
+import ipywidgets
+import numpy as np
+from wamlab_widgets import RolloutPlayer
+
+def player(level, **traits):
+    return RolloutPlayer([{"rows": {"truth": np.full((4, 16, 16, 3), level, np.uint8)}}], **traits)
+
+first, second, linked, alone = player(50, group="g"), player(90, group="g"), player(130), player(170)
+link = ipywidgets.jslink((second, "frame"), (linked, "frame"))
+ipywidgets.VBox([first, second, linked, alone])
+"""
+
 FATAL = SCRUBBER.replace(
     "    frames = np.zeros((len(actions)",
     "    if actions[0, 0] > 0.5: __import__('os')._exit(1)\n    frames = np.zeros((len(actions)",
@@ -74,6 +87,19 @@ def test_turning_the_wheel_bends_the_future_through_the_kernel(lab):
     angle = page.eval_on_selector(".wrp-held", "slider => Number(slider.value)")
     lab.run(page, 1)
     page.get_by_text(f"seen by Python: [[{angle:g}").wait_for()
+    assert page.complaints == []
+
+
+def test_a_group_and_a_link_share_the_frame_and_python_hears_of_it(lab):
+    page = lab.open(PLAYERS, "print('seen by Python:', [p.frame for p in (first, second, linked, alone)])")
+    page.wait_for_function("document.querySelectorAll('.wrp[data-state=ready]').length === 4")
+    page.locator(".wrp-time").first.focus()
+    page.keyboard.press("End")
+    frames = "[...document.querySelectorAll('.wrp')].map((w) => w.dataset.frame).join()"
+    page.wait_for_function(f"{frames} === '3,3,3,0'")
+    page.wait_for_timeout(500)  # a follower tells Python when the hand rests
+    lab.run(page, 1)
+    page.get_by_text("seen by Python: [3, 3, 3, 0]").wait_for()
     assert page.complaints == []
 
 

@@ -79,7 +79,8 @@ function fromKernel(model, changed, onSilence) {
   };
   /** The most urgent thing that is not known yet. */
   function urgent() {
-    for (const row of order()) if (!known(row, false) && !known(row, true)) return { kind: "rollout", ...question(row, true) };
+    const quick = resting ? order() : order().filter((r) => r !== "truth");  // a world takes longer to draw than a model's preview
+    for (const row of quick) if (!known(row, false) && !known(row, true)) return { kind: "rollout", ...question(row, true) };
     if (!resting) return null;
     for (const row of order()) if (!known(row, false)) return { kind: "rollout", ...question(row, false) };
     if (!known("truth", false)?.strip) return null;

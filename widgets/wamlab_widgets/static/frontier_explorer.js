@@ -2,6 +2,8 @@
 
 const HEIGHT = 380;
 const EDGE = { left: 58, right: 16, top: 30, bottom: 52 };
+const LINE_PX = 16;
+const LETTER_PX = 6.6;  // of the axes' words, on average
 const COLUMN_PX = 120;  // a column of samples is hardly narrower
 const NEAR_PX = 44;  // how far from a point a finger may be
 const short = (v) => {
@@ -159,8 +161,12 @@ function render({ model, el: host }) {
   function build() {
     width = Math.max(260, plane.clientWidth || 560);
     plane.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    // What an axis is and which way is better share a line where there is room.
+    const [tight, narrow] = [["y", 4], ["x", EDGE.left]].map(([name, from]) => (model.get(`${name}_label`) + model.get(`${name}_better`)).length * LETTER_PX + from + 24 > width);
+    const top = EDGE.top + (tight ? LINE_PX : 0);
+    const bottom = EDGE.bottom + (narrow ? LINE_PX : 0);
     const x = (v) => EDGE.left + across.at(v) * (width - EDGE.left - EDGE.right);
-    const y = (v) => HEIGHT - EDGE.bottom - upward.at(v) * (HEIGHT - EDGE.top - EDGE.bottom);
+    const y = (v) => HEIGHT - bottom - upward.at(v) * (HEIGHT - top - bottom);
     at = points.map((p) => [x(p.x[0]), y(p.y[0])]);
     const back = svg("g", { "aria-hidden": "true" });
     for (const v of upward.ticks) back.append(svg("line", { class: "wrp-grid", x1: EDGE.left, x2: width - EDGE.right, y1: y(v), y2: y(v) }), write(short(v), { x: EDGE.left - 8, y: y(v) + 4, "text-anchor": "end" }));
@@ -168,13 +174,13 @@ function render({ model, el: host }) {
     for (const v of across.ticks) {
       if (x(v) - free < 40) continue;
       free = x(v);
-      back.append(svg("line", { class: "wrp-tick", x1: x(v), x2: x(v), y1: HEIGHT - EDGE.bottom, y2: HEIGHT - EDGE.bottom + 4 }), write(short(v), { x: x(v), y: HEIGHT - EDGE.bottom + 18, "text-anchor": "middle" }));
+      back.append(svg("line", { class: "wrp-tick", x1: x(v), x2: x(v), y1: HEIGHT - bottom, y2: HEIGHT - bottom + 4 }), write(short(v), { x: x(v), y: HEIGHT - bottom + 18, "text-anchor": "middle" }));
     }
     back.append(
-      svg("line", { class: "wrp-tick", x1: EDGE.left, x2: width - EDGE.right, y1: HEIGHT - EDGE.bottom, y2: HEIGHT - EDGE.bottom }),
+      svg("line", { class: "wrp-tick", x1: EDGE.left, x2: width - EDGE.right, y1: HEIGHT - bottom, y2: HEIGHT - bottom }),
       write(model.get("y_label") + (model.get("log_y") ? ", log" : ""), { x: 4, y: 14 }),
-      write(model.get("y_better"), { x: width - EDGE.right, y: 14, "text-anchor": "end", class: "wrp-better" }),
-      write(model.get("x_label"), { x: EDGE.left, y: HEIGHT - 10 }),
+      write(model.get("y_better"), { x: width - EDGE.right, y: tight ? 14 + LINE_PX : 14, "text-anchor": "end", class: "wrp-better" }),
+      write(model.get("x_label"), { x: EDGE.left, y: HEIGHT - 10 - (narrow ? LINE_PX : 0) }),
       write(model.get("x_better"), { x: width - EDGE.right, y: HEIGHT - 10, "text-anchor": "end", class: "wrp-better" }),
     );
     const best = points.flatMap((p, i) => (p.on_frontier ? [i] : [])).sort((a, b) => at[a][0] - at[b][0]);
