@@ -7,7 +7,9 @@ import torch
 from helpers import IdentityCodec
 
 from wamlab.analysis import frontier
-from wamlab.analysis.frontier import CEILING, WHOLE, Windows, cells, efficient, level_table, see, spread_cells
+from wamlab.analysis import windows as windows_module
+from wamlab.analysis.frontier import CEILING, WHOLE, cells, efficient, level_table, see, spread_cells
+from wamlab.analysis.windows import Windows, take_windows
 from wamlab.errors import InvalidParameter, InvalidShape
 from wamlab.metrics.distribution import kernel_by_scene, kernel_distance
 from wamlab.metrics.features import Extractor, FeatureStream
@@ -23,7 +25,7 @@ def made(truth: torch.Tensor, per_scene: int = 2) -> Windows:
     n = len(truth)
     return Windows(
         tuple(f"scene-{i // per_scene:02d}" for i in range(n)), tuple(3 + 5 * (i % per_scene) for i in range(n)), ("day",) * n,
-        truth[:, :1], truth, torch.zeros(n, truth.shape[1], 3), to_uint8(truth), np.arange(1, truth.shape[1] + 1) / 2,
+        truth[:, :1], truth, torch.zeros(n, truth.shape[1], 3), np.arange(1, truth.shape[1] + 1) / 2, to_uint8(truth),
     )  # fmt: skip
 
 
@@ -136,14 +138,16 @@ class Store:
 
 def test_windows_lie_in_the_middles_of_equal_parts(monkeypatch):
     monkeypatch.setattr(
-        frontier, "load_frames", lambda s, at, size: torch.tensor(list(at)).view(-1, 1, 1, 1).expand(-1, 3, size, size)
+        windows_module,
+        "load_frames",
+        lambda s, at, size: torch.tensor(list(at)).view(-1, 1, 1, 1).expand(-1, 3, size, size),
     )
     store = Store()
-    two = frontier.take_windows([scene(0), scene(1, 3), scene(2)], store, 1, 3, per_scene=2)
+    two = take_windows([scene(0), scene(1, 3), scene(2)], store, 1, 3, per_scene=2, camera=True)
     assert two.scenes == ("scene-0", "scene-0", "scene-2", "scene-2") and two.starts == (2, 6, 2, 6)
     assert store.filled == ["scene-0", "scene-2"], "a scene that is too short is left out"
     assert two.context[:, 0, 0, 0, 0].tolist() == [2, 6, 2, 6] and two.truth[1, :, 0, 0, 0].tolist() == [7, 8, 9]
     assert two.real[1, :, 0, 0, 0].tolist() == [7, 8, 9] and two.times_s.tolist() == [0.5, 1.0, 1.5]
-    assert frontier.take_windows([scene(0), scene(2)], store, 1, 3).starts == (4, 4)
+    assert take_windows([scene(0), scene(2)], store, 1, 3).starts == (4, 4)
     with pytest.raises(InvalidParameter, match=r"1 of 2 held-out scenes have a window of 1 \+ 3"):
-        frontier.take_windows([scene(0), scene(1, 3)], store, 1, 3)
+        take_windows([scene(0), scene(1, 3)], store, 1, 3)

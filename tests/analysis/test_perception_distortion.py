@@ -13,8 +13,9 @@ from wamlab.analysis import capacity, dials, plane
 from wamlab.analysis import perception_distortion as module
 from wamlab.analysis.claims import evaluate
 from wamlab.analysis.dials import ALPHAS, GUIDANCE, NO_RESULT, STRENGTHS
-from wamlab.analysis.frontier import CEILING, METRICS, WHOLE, Windows
+from wamlab.analysis.frontier import CEILING, METRICS, WHOLE
 from wamlab.analysis.frontier_claims import CLAIMS, answer, trade_off
+from wamlab.analysis.windows import Windows
 from wamlab.codecs import SmallVae, load_codec, save_small_vae
 from wamlab.config import override
 from wamlab.errors import InvalidParameter, UnknownName, WeightsMissing
@@ -171,9 +172,7 @@ class Fake:
 
 def test_dials_turn_one_thing(monkeypatch):
     z = torch.randn(4, 2, 3, 2, 2)
-    windows = Windows(
-        ("a", "a", "b", "b"), (1, 2, 1, 2), ("",) * 4, z[:, :1], z, torch.zeros(4, 2, 3), torch.zeros(4, 2), np.ones(2)
-    )
+    windows = Windows(("a", "a", "b", "b"), (1, 2, 1, 2), ("",) * 4, z[:, :1], z, torch.zeros(4, 2, 3), np.ones(2))
     monkeypatch.setattr(dials, "training_calibration", lambda candidate, *_, **__: lambda preds: preds + 1e6)
     models = {name: Fake(name) for name in (*dials.TRAINED, "copy", "warp")}
     found = {

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from wamlab.analysis.calibration import training_calibration
 from wamlab.analysis.claims import Claim
-from wamlab.analysis.frontier import Windows, level_table, said
+from wamlab.analysis.frontier import level_table, said
 from wamlab.analysis.predicting import Candidate, predict
+from wamlab.analysis.windows import Windows
 from wamlab.config import override
 from wamlab.data.latents import LatentStore
 from wamlab.models import num_parameters

@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from wamlab.analysis.calibration import ORACLE, fit_calibration, interpolate, training_calibration, warm_starts
-from wamlab.analysis.frontier import CEILING, Windows
+from wamlab.analysis.frontier import CEILING
 from wamlab.analysis.predicting import Candidate, predict
+from wamlab.analysis.windows import Windows
 from wamlab.data.latents import LatentStore
 from wamlab.models import BASELINES
 from wamlab.types import Scene

@@ -12,7 +12,8 @@ from wamlab import statistics
 from wamlab.analysis.hands_on import trained_range
 from wamlab.analysis.rollout_measures import difference, measure
 from wamlab.analysis.rollout_study import CALLED
-from wamlab.analysis.rollouts import roll_out_windows, shown_scenes, windows
+from wamlab.analysis.rollouts import roll_out_windows, shown_scenes
+from wamlab.analysis.windows import take_windows
 from wamlab.data import Dataset
 from wamlab.data.latents import LatentStore
 from wamlab.data.windows import window_starts
@@ -58,7 +59,7 @@ def study(trained: Pretrained, data: Dataset, preset: str = "quick", num_shown: 
     asked, settings = trained.preset, get_preset(preset)
     scenes = data.scenes("test")[: settings.eval_scenes]
     store = LatentStore(data, trained.codec, asked.resolution)
-    given = windows(scenes, store, asked.num_context, asked.horizon)
+    given = take_windows(scenes, store, asked.num_context, asked.horizon)
     sampling = {"steps": asked.sampler_steps, "guidance": asked.guidance, "strength": asked.strength}
     models = {"copy": CopyPresent()} | {name: trained[name] for name in SHOWN}
     rolled = roll_out_windows(models, given, sampling, seed)

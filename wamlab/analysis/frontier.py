@@ -16,80 +16,19 @@ from torch import Tensor
 
 from wamlab.analysis.claims import contrast, crossed
 from wamlab.analysis.rollouts import decode
-from wamlab.data.frames import load_frames
-from wamlab.data.latents import LatentStore
-from wamlab.data.windows import window_actions, window_starts
-from wamlab.errors import InvalidParameter, InvalidShape, TooFewSamples
+from wamlab.analysis.windows import Windows
+from wamlab.errors import InvalidShape, TooFewSamples
 from wamlab.metrics.distribution import kernel_by_scene
 from wamlab.metrics.features import Extractor, FeatureStream
 from wamlab.metrics.pixel import cosine_similarity, rmse
 from wamlab.statistics import pseudo_values
-from wamlab.types import Codec, Scene
+from wamlab.types import Codec
 
 #: The true latents, decoded: nothing that predicts latents can look more real, save by chance.
 CEILING = "codec ceiling"
 #: In the column `step`, which else counts the predicted frames from 1: all of them together.
 WHOLE = 0
 METRICS = ("cosine", "rmse", "kd")
-
-
-@dataclass(frozen=True)
-class Windows:
-    """N held-out windows that every model is asked about.
-
-    Attributes:
-        scenes, starts, notes: (N,) of each, its scene, present frame and attributes.
-        context, truth: latents (N, C, c, h, w) and (N, F, c, h, w). actions: (N, F, A).
-        real: (N, F, 3, R, R) uint8, what the camera saw: the one thing here that grows with the number of pixels.
-        times_s: (F,) since the present.
-    """
-
-    scenes: tuple[str, ...]
-    starts: tuple[int, ...]
-    notes: tuple[str, ...]
-    context: Tensor
-    truth: Tensor
-    actions: Tensor
-    real: Tensor
-    times_s: np.ndarray
-
-    @property
-    def horizon(self) -> int:
-        return self.truth.shape[1]
-
-
-def take_windows(
-    scenes: Sequence[Scene], store: LatentStore, num_context: int, horizon: int, per_scene: int = 1
-) -> Windows:
-    """`per_scene` windows of each scene that is long enough, at the middles of as many equal parts of it.
-
-    Raises `InvalidParameter` if fewer than two scenes have one.
-    """
-    starts = {scene.name: window_starts(scene, num_context, horizon) for scene in scenes}
-    index = [
-        (scene, t)
-        for scene in scenes
-        if (known := starts[scene.name])
-        for t in sorted({known[len(known) * (2 * i + 1) // (2 * per_scene)] for i in range(per_scene)})
-    ]
-    if len({scene.name for scene, _ in index}) < 2:
-        raise InvalidParameter(
-            f"{len(index)} of {len(scenes)} held-out scenes have a window of {num_context} + {horizon} frames; 2 are needed"
-        )
-    store.fill([scene for scene in scenes if starts[scene.name]])
-    z = torch.stack([store.read(scene.name)[t - num_context + 1 : t + horizon + 1].float() for scene, t in index])
-    real = torch.stack([load_frames(scene, range(t + 1, t + horizon + 1), store.resolution) for scene, t in index])
-    first, t = index[0]
-    return Windows(
-        tuple(scene.name for scene, _ in index),
-        tuple(t for _, t in index),
-        tuple(", ".join(scene.attributes.values()) for scene, _ in index),
-        z[:, :num_context],
-        z[:, num_context:],
-        torch.as_tensor(np.stack([window_actions(scene, t, horizon, num_context) for scene, t in index])),
-        real,
-        first.timestamps_s[t + 1 : t + horizon + 1] - first.timestamps_s[t],
-    )
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,17 @@ from wamlab.analysis.frontier import (
     CEILING,
     METRICS,
     WHOLE,
-    Windows,
     cells,
     efficient,
     level_table,
     said,
     see,
     streams,
-    take_windows,
 )
 from wamlab.analysis.frontier_claims import CLAIMS, answer, trade_off
 from wamlab.analysis.plane import APART, OFF, Measured, extractor_of, hardest_to_easiest, measure, training_features
 from wamlab.analysis.rollouts import TRUTH, decode
+from wamlab.analysis.windows import Windows, take_windows
 from wamlab.config import override
 from wamlab.data.latents import LatentStore
 from wamlab.errors import InvalidParameter, TooFewSamples
@@ -146,7 +145,7 @@ def study(
     models = {s: found | {name: get(name, seed=s)[0] for name in BASELINES} for s, found in trained.items()}
 
     scenes, shape = data.scenes("test")[:num_scenes], (settings.num_context, settings.horizon)
-    windows = take_windows(scenes, store, *shape, settings.windows_per_scene)
+    windows = take_windows(scenes, store, *shape, settings.windows_per_scene, camera=True)
     picked = hardest_to_easiest(windows, num_shown)
     real = torch.cat([extractor(part) for part in windows.real.split(8)])
     memories = training_features(data.scenes("train"), store, codec, extractor, training_frames)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from wamlab.analysis.dials import Setting, ceiling, predictions
-from wamlab.analysis.frontier import Seen, Windows, cells, see, spread_cells
+from wamlab.analysis.frontier import Seen, cells, see, spread_cells
 from wamlab.analysis.predicting import Candidate, predict
 from wamlab.analysis.rollouts import decode
+from wamlab.analysis.windows import Windows
 from wamlab.data.latents import LatentStore
 from wamlab.errors import ExtraMissing, WeightsMissing
 from wamlab.metrics.features import Extractor, encoder_features, inception_features

@@ -14,8 +14,9 @@ import torch
 from wamlab import statistics
 from wamlab.analysis.rollout_claims import CLAIMS, judge
 from wamlab.analysis.rollout_measures import MOTION, PER_FRAME, Measures, curves, difference, level, measure
-from wamlab.analysis.rollouts import Rollouts, longest, roll_out_windows, shown_scenes, windows
+from wamlab.analysis.rollouts import Rollouts, longest, roll_out_windows, shown_scenes
 from wamlab.analysis.warm_starts import STRENGTHS, dial, warm_starts
+from wamlab.analysis.windows import take_windows
 from wamlab.config import override
 from wamlab.errors import InvalidParameter
 from wamlab.metrics.features import Extractor, encoder_features
@@ -129,7 +130,7 @@ def study(
     scenes = data.scenes("test")[:num_scenes]
     jump = getattr(settings.jump.model, "jump", 1)
     asked = max(settings.horizon, round(seconds / float(np.median(np.diff(scenes[0].timestamps_s)))))
-    given = windows(scenes, store, settings.num_context, longest(scenes, settings.num_context, asked, jump))
+    given = take_windows(scenes, store, settings.num_context, longest(scenes, settings.num_context, asked, jump))
     sampling = {"steps": steps, "guidance": settings.guidance, "strength": settings.strength}
     named = {s: {name: model for name, (model, _) in found.items()} for s, found in ready.items()}
     later = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,29 +13,13 @@ from torch import Tensor
 
 from wamlab import render
 from wamlab.analysis.predicting import Candidate, predict_chain
-from wamlab.data.windows import window_actions, window_starts
+from wamlab.analysis.windows import Windows, take_windows
+from wamlab.data.windows import window_starts
 from wamlab.errors import InvalidParameter
 from wamlab.metrics.motion import KERNEL, band_steps
 from wamlab.types import Codec, Scene
 
 TRUTH = "truth"
-
-
-@dataclass(frozen=True)
-class Windows:
-    """One window of each of N scenes, as latents: context (N, C, c, h, w) and truth (N, F, c, h, w); actions (N, F, A), times_s (F,)."""
-
-    scenes: tuple[str, ...]
-    notes: tuple[str, ...]
-    context: Tensor
-    truth: Tensor
-    actions: Tensor
-    times_s: np.ndarray
-
-    def first(self, frames: int) -> Windows:
-        """The same, as many frames ahead."""
-        cut = {name: getattr(self, name)[:, :frames] for name in ("truth", "actions")}
-        return dataclasses.replace(self, **cut, times_s=self.times_s[:frames])
 
 
 @dataclass(frozen=True)
@@ -50,6 +33,11 @@ class Rollouts:
     predicted: Mapping[str, Tensor]
     actions: Tensor
     times_s: np.ndarray
+
+    @classmethod
+    def of(cls, given: Windows, predicted: Mapping[str, Tensor]) -> Rollouts:
+        shared = given.scenes, given.notes, given.present, given.truth
+        return cls(*shared, predicted, given.actions, given.times_s)
 
 
 def longest(scenes: Sequence[Scene], num_context: int, asked: int, multiple: int = 1) -> int:
@@ -66,29 +54,6 @@ def longest(scenes: Sequence[Scene], num_context: int, asked: int, multiple: int
     )
 
 
-def windows(scenes: Sequence[Scene], store: Any, num_context: int, horizon: int) -> Windows:
-    """The window in the middle of each scene that is long enough. Raises `InvalidParameter` if fewer than two are."""
-    store.fill(scenes)
-    names, notes, latents, actions, times = [], [], [], [], None
-    for scene in scenes:
-        starts = window_starts(scene, num_context, horizon)
-        if not starts:
-            continue
-        t = starts[len(starts) // 2]
-        names.append(scene.name)
-        notes.append(", ".join(scene.attributes.values()))
-        latents.append(store.read(scene.name)[t - num_context + 1 : t + horizon + 1].float())
-        actions.append(torch.as_tensor(window_actions(scene, t, horizon, num_context)))
-        times = scene.timestamps_s[t + 1 : t + horizon + 1] - scene.timestamps_s[t] if times is None else times
-    if len(names) < 2:
-        raise InvalidParameter(
-            f"{len(names)} of {len(scenes)} held-out scenes have a window of {num_context} + {horizon} frames; 2 are needed"
-        )
-    z = torch.stack(latents)
-    found = z[:, :num_context], z[:, num_context:], torch.stack(actions), np.asarray(times, float)
-    return Windows(tuple(names), tuple(notes), *found)
-
-
 def roll_out(
     models: Mapping[str, Any],
     scenes: Sequence[Scene],
@@ -100,7 +65,7 @@ def roll_out(
     batch: int = 8,
 ) -> Rollouts:
     """`roll_out_windows` of the window in the middle of each scene that is long enough."""
-    return roll_out_windows(models, windows(scenes, store, num_context, horizon), sampling, seed, batch)
+    return roll_out_windows(models, take_windows(scenes, store, num_context, horizon), sampling, seed, batch)
 
 
 def roll_out_windows(
@@ -114,8 +79,7 @@ def roll_out_windows(
         name: predict_chain(Candidate(model, sampling), given.context, given.actions, seed, batch)
         for name, model in models.items()
     }
-    present = given.context[:, -1]
-    return Rollouts(given.scenes, given.notes, present, given.truth, predicted, given.actions, given.times_s)
+    return Rollouts.of(given, predicted)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,8 @@ import pandas as pd
 
 from wamlab.analysis.predicting import Candidate, predict
 from wamlab.analysis.rollout_measures import Measures, level, measure
-from wamlab.analysis.rollouts import Rollouts, Windows
+from wamlab.analysis.rollouts import Rollouts
+from wamlab.analysis.windows import Windows
 from wamlab.statistics import Interval
 from wamlab.types import Codec
 
@@ -58,10 +58,7 @@ def _predicted(
         for strength in strengths:
             candidate = Candidate(models[name], {**sampling, "strength": strength})
             predicted[f"{route}@{strength:g}"] = predict(candidate, *asked, start=start)
-    shared = {
-        field.name: getattr(given, field.name) for field in dataclasses.fields(Windows) if field.name != "context"
-    }
-    return Rollouts(present=given.context[:, -1], predicted=predicted, **shared)
+    return Rollouts.of(given, predicted)
 
 
 def dial(found: Measures, rng: np.random.Generator, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
