@@ -168,6 +168,7 @@ def check_wamlab(arguments, monkeypatch):
         for start in (
             "wamlab.notebooks.report.run_jobs",
             "wamlab.notebooks.sweep.run_jobs",
+            "wamlab.notebooks.sweep.run_on_ray",
             "wamlab.notebooks.compare.compare",
             "wamlab.training.command.fit_or_load",
             "wamlab.world.synthesize",

@@ -63,7 +63,7 @@ def test_tables_and_figures_are_kept(project):
         "# Say it\nprint('half way', flush=True)",
     )
     run = run_notebook(path, {}).run
-    tables = sorted((run.path / "tables").iterdir())
+    tables = sorted((run.path / "tables").glob("*.csv"))
     assert [t.name for t in tables] == ["01-tabulate-it.csv", "02-tabulate-it.csv"]
     assert tables[0].read_text() == f"x\n{0.1 + 0.2!r}\n{1 / 3!r}\n"
     assert tables[1].read_text() == "model,rmse\ndirect,1.5\n"

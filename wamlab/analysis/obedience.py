@@ -151,7 +151,7 @@ def study(
         settings.resolution,
         settings.num_context,
         trained,
-        settings.strength,
+        strength=settings.strength,
     )
     found = analyse(measured, f"{dataset} data, {preset} preset", seed)
     about = f"{scene.name}: {', '.join(scene.attributes.values()) or 'as recorded'}, {scene.actions[t, 2]:.0f} m/s"

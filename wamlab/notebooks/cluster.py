@@ -57,7 +57,8 @@ def run_on_ray(
 
 def _point(job: Job, settings: Settings, workers: int, folder: str, environment: Mapping[str, str]) -> Outcome:
     """What a worker of Ray does: `run_jobs`, with as many threads as without Ray."""
-    os.environ.pop("OMP_NUM_THREADS", None)  # Ray's own
+    for key in [key for key in os.environ if key.startswith("WAMLAB_") or key == "OMP_NUM_THREADS"]:
+        del os.environ[key]  # those of the shell that the cluster was started from, and Ray's own
     os.environ.update(environment)
     try:
         os.chdir(folder)
