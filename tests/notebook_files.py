@@ -39,8 +39,8 @@ def executed(path: Path, *cells: tuple[str, list[dict]]) -> Path:
 
 
 def without_times(page: str) -> str:
-    """A page but for when it ran, for how long, and what was printed meanwhile: progress bars tell speeds."""
-    return re.sub(r"<time.*?</time>|<pre class=.log.>.*?</pre>", "", page, flags=re.S)
+    """A page but for when it ran, for how long, what was printed meanwhile (progress bars tell speeds), and films' bytes (see `encode_film`)."""
+    return re.sub(r"<time.*?</time>|<pre class=.log.>.*?</pre>|data:video/mp4;base64,[^\"]*", "", page, flags=re.S)
 
 
 def display(**data: object) -> dict:

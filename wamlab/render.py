@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 WEBP_LIMIT_PX = 16383
 FORMATS = ("JPEG", "PNG", "WEBP")
 FILMS = ("MP4", "GIF")
-#: Pixels by which encoders of MP4 go on: a block that is not full they fill with what is in memory, and the bytes of the film with it.
-BLOCK = 16
 
 
 def to_model(frames: Tensor) -> Tensor:
@@ -91,8 +89,8 @@ def strip(frames: np.ndarray, quality: int = 80, format: str = "WEBP") -> bytes:
 def encode_film(frames: np.ndarray, format: str = "MP4", fps: float = 2.0) -> bytes:
     """(T, H, W, 3) uint8 frames as the bytes of a film; `format` is one of `FILMS`.
 
-    MP4: H.264 where the encoder is built in and MPEG-4 otherwise; both work in blocks of `BLOCK` pixels, so the last row and
-    column are repeated to fill them.
+    MP4: H.264 where the encoder is built in and MPEG-4 otherwise; both need even sides, so an odd last row or column is repeated.
+    The same frames may give other bytes: the encoder fills its last blocks with what is in memory. A GIF of them does not.
     GIF: 256 colours for each frame, repeated for ever; neighbours that are alike are one that is shown longer.
     Raises `InvalidShape`, `InvalidParameter` for another format or a rate that is not above 0.
     """
@@ -111,7 +109,7 @@ def _mp4(frames: np.ndarray, fps: float) -> bytes:
     import av
 
     height, width = frames.shape[1:3]
-    frames = np.pad(frames, ((0, 0), (0, -height % BLOCK), (0, -width % BLOCK), (0, 0)), mode="edge")
+    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
@@ -119,10 +117,8 @@ def _mp4(frames: np.ndarray, fps: float) -> bytes:
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "18"} if codec == "libx264" else {"qscale": "3"}
-        stream.codec_context.thread_count = 1  # the bytes depend on it
         for frame in frames:
-            planes = av.VideoFrame.from_ndarray(frame, format="rgb24").to_ndarray(format="yuv420p")
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     return buffer.getvalue()
 
