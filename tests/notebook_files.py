@@ -39,7 +39,7 @@ def executed(path: Path, *cells: tuple[str, list[dict]]) -> Path:
 
 
 def without_times(page: str) -> str:
-    """A page but for when it ran, for how long, what was printed meanwhile, which tells speeds, and the bytes of films (see `encode_film`)."""
+    """A page but for when and how long it ran, what was printed meanwhile, which tells speeds, and films (see `encode_film`)."""
     return re.sub(r"<time.*?</time>|<pre class=.log.>.*?</pre>|data:video/mp4;base64,[^\"]*", "", page, flags=re.S)
 
 
