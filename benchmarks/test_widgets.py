@@ -7,11 +7,11 @@ The models are those that come with the package.
 
 import numpy as np
 import pytest
+from helpers import launched
 from jupyter_lab import Lab, served
 
 import wamlab
 from wamlab.analysis import hands_on
-from wamlab.notebooks.browser import find_browser
 from wamlab.presets import get_preset
 from wamlab.world.camera import Camera
 from wamlab.world.episode import Episode
@@ -71,15 +71,7 @@ def widget(quick, start):
 
 @pytest.fixture(scope="module")
 def chromium():
-    path = find_browser()
-    if not path:
-        pytest.skip("no Chromium: install Debian's `chromium`, or name another one in WAMLAB_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
+    yield from launched()
 
 
 def scrubber(quick, frames, names=("direct", "diffusion"), **settings):

@@ -8,11 +8,10 @@ from typing import Any
 
 import matplotlib
 import pytest
-from helpers import WORLD_SECONDS, make_dataset
+from helpers import WORLD_SECONDS, launched, make_dataset
 from hypothesis import settings
 
 from wamlab.data import Dataset, open_dataset
-from wamlab.notebooks.browser import find_browser
 
 matplotlib.use("Agg")
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -60,15 +59,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    path = find_browser()
-    if not path:
-        pytest.skip("no Chromium: install Debian's `chromium`, or name another one in WAMLAB_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    yield from launched()
 
 
 class Visit:

@@ -1,13 +1,17 @@
-"""What the tests share: a drive with known answers, made without a renderer."""
+"""What the tests share: a drive with known answers, made without a renderer; a browser."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from wamlab.geometry import curvature_to_steering
+from wamlab.notebooks.browser import find_browser
 from wamlab.world.images import jpeg
 from wamlab.world.nuscenes import write_scene, write_tables
 from wamlab.world.recording import AgentTrack, CanBus, Film, Recording
@@ -18,6 +22,19 @@ START_US = 1_893_456_000_000_000
 
 #: How long the drives of the `small_world` fixture are.
 WORLD_SECONDS = 3.0
+
+
+def launched() -> Iterator[Any]:
+    """Chromium for as long as a fixture lives, or a skip that says what is missing."""
+    path = find_browser()
+    if not path:
+        pytest.skip("no Chromium: install Debian's `chromium`, or name another one in WAMLAB_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 def arc(t: np.ndarray, speed_mps: float, curvature: float, origin: tuple[float, float] = (120.0, 120.0)) -> np.ndarray:

@@ -15,6 +15,7 @@ from wamlab import render
 from wamlab.analysis.feature_maps import ColourBasis, colour_basis, colours
 from wamlab.analysis.rollouts import decode
 from wamlab.data.frames import load_frames, squared
+from wamlab.data.latents import device_of
 from wamlab.data.windows import window_actions
 from wamlab.errors import InvalidParameter
 from wamlab.types import ACTIONS, Codec, Scene, WorldModel
@@ -123,8 +124,7 @@ def samples(model: WorldModel) -> bool:
 @torch.no_grad()
 def encoded(codec: Codec, frames: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 -> latents (N, c, h, w) on the CPU."""
-    weights = next(iter(codec.parameters()), None) if isinstance(codec, torch.nn.Module) else None
-    return codec.encode(render.to_model(frames.to(weights.device if weights is not None else "cpu"))).cpu()
+    return codec.encode(render.to_model(frames.to(device_of(codec)))).cpu()
 
 
 def square(frames: Tensor, resolution: int) -> Tensor:

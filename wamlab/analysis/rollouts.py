@@ -14,6 +14,7 @@ from torch import Tensor
 from wamlab import render
 from wamlab.analysis.predicting import Candidate, predict_chain
 from wamlab.analysis.windows import Windows, take_windows
+from wamlab.data.latents import device_of
 from wamlab.data.windows import window_starts
 from wamlab.errors import InvalidParameter
 from wamlab.metrics.motion import KERNEL, band_steps
@@ -88,9 +89,7 @@ def decode(
 ) -> Tensor:
     """(..., c, h, w) latents -> (..., 3, H, W) uint8 frames on the CPU, a few at a time."""
     flat = latents.flatten(0, -4)
-    weights = next(iter(codec.parameters()), None) if isinstance(codec, torch.nn.Module) else None
-    device = weights.device if weights is not None else latents.device
-    parts = []
+    device, parts = device_of(codec), []
     for part in flat.split(chunk):
         parts.append(render.to_uint8(codec.decode(part.to(device))).cpu())
         if progress:

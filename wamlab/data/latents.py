@@ -166,10 +166,10 @@ class LatentStore:
 
     def _encode_frames(self, scene: Scene, indices: Sequence[int]) -> Tensor:
         frames = load_frames(scene, indices, self.resolution)
-        return self.codec.encode(to_model(frames).to(_device(self.codec)))
+        return self.codec.encode(to_model(frames).to(device_of(self.codec)))
 
 
-def _device(codec: Codec) -> torch.device | str:
+def device_of(codec: Codec) -> torch.device | str:
     """Where a codec that is a module has its weights; the CPU for any other."""
     parameters = codec.parameters() if isinstance(codec, torch.nn.Module) else iter(())
     return next((parameter.device for parameter in parameters), "cpu")

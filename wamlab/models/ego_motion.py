@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wamlab.data.latents import device_of
 from wamlab.models.blocks import Standardize
 from wamlab.types import ACTIONS, Codec
 
@@ -78,7 +79,7 @@ class EgoMotion(nn.Module):
                 warp(one[None], self._grid(action[None], *one.shape[-2:]))[0]
                 for one, action in zip(present, actions, strict=True)
             ]
-            target = standardize(torch.stack([codec.encode(frames.to(_device(codec))).cpu() for frames in target]))
+            target = standardize(torch.stack([codec.encode(frames.to(device_of(codec))).cpu() for frames in target]))
 
         def warp_error(part: slice) -> Tensor:
             return F.mse_loss(self(standard[part], actions[part]), target[part])
@@ -119,12 +120,7 @@ def warp(image: Tensor, grid: Tensor) -> Tensor:
 @torch.no_grad()
 def pictures(codec: Codec, latents: Tensor) -> Tensor:
     """(N, c, h, w) -> (N, 3, H, W) in [-1, 1], a few at a time."""
-    return torch.cat([codec.decode(part.to(_device(codec))).cpu() for part in latents.split(32)])
-
-
-def _device(codec: Codec) -> torch.device | str:
-    """Where its weights are; the model that is fitted and its windows are on the CPU."""
-    return next((p.device for p in codec.parameters()), "cpu") if isinstance(codec, nn.Module) else "cpu"
+    return torch.cat([codec.decode(part.to(device_of(codec))).cpu() for part in latents.split(32)])
 
 
 @torch.enable_grad()
